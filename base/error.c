@@ -1,0 +1,38 @@
+#include "base/error.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Long enough for a path and a sentence about it; a longer message is cut, never overrun. */
+static _Thread_local char message[2048];
+
+bool cs_fail(const char *fmt, ...)
+{
+    /* Formatted aside first: the arguments may point into the current message. */
+    char fresh[sizeof message];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(fresh, sizeof fresh, fmt, args);
+    va_end(args);
+    memcpy(message, fresh, sizeof message);
+    return false;
+}
+
+bool cs_fail_in(const char *fmt, ...)
+{
+    char fresh[sizeof message];
+    va_list args;
+    va_start(args, fmt);
+    int used = vsnprintf(fresh, sizeof fresh, fmt, args);
+    va_end(args);
+    if (used >= 0 && (size_t)used < sizeof fresh)
+        snprintf(fresh + used, sizeof fresh - (size_t)used, ": %s", message);
+    memcpy(message, fresh, sizeof message);
+    return false;
+}
+
+const char *cs_error(void)
+{
+    return message;
+}

@@ -1,0 +1,215 @@
+#include "base/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+
+char *cs_read_file(const char *path, size_t limit, size_t *size)
+{
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        return cs_fail("%s: cannot open: %s", path, strerror(errno)), NULL;
+    struct stat st;
+    char *data = NULL;
+    if (fstat(fileno(f), &st) != 0 || S_ISDIR(st.st_mode)) {
+        cs_fail("%s: is a folder, not a file", path);
+    } else if (st.st_size < 0 || (size_t)st.st_size > limit) {
+        cs_fail("%s: %lld bytes, but at most %zu are accepted here", path, (long long)st.st_size, limit);
+    } else if ((data = cs_alloc((size_t)st.st_size + 1, 1, path))) {
+        *size = fread(data, 1, (size_t)st.st_size, f);
+        if (*size != (size_t)st.st_size) {
+            cs_fail("%s: cannot read: %s", path, ferror(f) ? strerror(errno) : "the file became shorter");
+            free(data);
+            data = NULL;
+        }
+    }
+    fclose(f);
+    return data;
+}
+
+struct cs_writer {
+    FILE *stream;
+    char *path, *temporary;
+};
+
+static void writer_free(cs_writer *w)
+{
+    free(w->path);
+    free(w->temporary);
+    free(w);
+}
+
+cs_writer *cs_writer_open(const char *path)
+{
+    cs_writer *w = cs_alloc(1, sizeof *w, "a file writer");
+    if (!w)
+        return NULL;
+    size_t n = strlen(path) + 32;
+    w->path = cs_strdup(path);
+    w->temporary = cs_alloc(n, 1, "a file name");
+    if (w->path && w->temporary) {
+        snprintf(w->temporary, n, "%s.tmp-%ld", path, (long)getpid());
+        w->stream = fopen(w->temporary, "wb");
+        if (w->stream)
+            return w;
+        cs_fail("%s: cannot write: %s", path, strerror(errno));
+    }
+    writer_free(w);
+    return NULL;
+}
+
+FILE *cs_writer_stream(cs_writer *w)
+{
+    return w->stream;
+}
+
+bool cs_writer_put(cs_writer *w, const void *data, size_t bytes)
+{
+    if (fwrite(data, 1, bytes, w->stream) == bytes)
+        return true;
+    return cs_fail("%s: cannot write: %s", w->path, strerror(errno));
+}
+
+void cs_writer_abort(cs_writer *w)
+{
+    if (!w)
+        return;
+    if (w->stream)
+        fclose(w->stream);
+    unlink(w->temporary);
+    writer_free(w);
+}
+
+static bool sync_parent(const char *path)
+{
+    char *folder = cs_strdup(path);
+    if (!folder)
+        return false;
+    char *slash = strrchr(folder, '/');
+    if (slash)
+        slash[slash == folder] = 0;
+    bool ok = cs_sync_folder(slash ? folder : ".");
+    free(folder);
+    return ok;
+}
+
+bool cs_writer_commit(cs_writer *w)
+{
+    bool ok = !ferror(w->stream) && fflush(w->stream) == 0 && fsync(fileno(w->stream)) == 0;
+    int why = errno;
+    ok = fclose(w->stream) == 0 && ok;
+    w->stream = NULL;
+    if (ok && rename(w->temporary, w->path) != 0) {
+        ok = false;
+        why = errno;
+    }
+    if (!ok) {
+        cs_fail("%s: cannot write: %s", w->path, strerror(why));
+        cs_writer_abort(w);
+        return false;
+    }
+    ok = sync_parent(w->path);
+    writer_free(w);
+    return ok;
+}
+
+bool cs_write_file(const char *path, const void *data, size_t bytes)
+{
+    cs_writer *w = cs_writer_open(path);
+    if (!w)
+        return false;
+    if (!cs_writer_put(w, data, bytes)) {
+        cs_writer_abort(w);
+        return false;
+    }
+    return cs_writer_commit(w);
+}
+
+bool cs_make_folder(const char *path)
+{
+    char *part = cs_strdup(path);
+    if (!part)
+        return false;
+    bool ok = true;
+    for (char *p = part + 1; ok; p++) {
+        if (*p && *p != '/')
+            continue;
+        char end = *p;
+        *p = 0;
+        if (mkdir(part, 0777) != 0 && errno != EEXIST)
+            ok = cs_fail("%s: cannot make the folder: %s", part, strerror(errno));
+        *p = end;
+        if (!end)
+            break;
+    }
+    if (ok && !cs_is_folder(path))
+        ok = cs_fail("%s: is a file, not a folder", path);
+    free(part);
+    return ok;
+}
+
+bool cs_remove_folder(const char *path)
+{
+    DIR *d = opendir(path);
+    if (!d)
+        return errno == ENOENT || cs_fail("%s: cannot open the folder: %s", path, strerror(errno));
+    bool ok = true;
+    for (struct dirent *e; ok && (e = readdir(d));) {
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+            continue;
+        char *inner = cs_join(path, e->d_name);
+        struct stat st;
+        if (!inner)
+            ok = false;
+        else if (lstat(inner, &st) == 0 && S_ISDIR(st.st_mode))
+            ok = cs_remove_folder(inner);
+        else if (unlink(inner) != 0)
+            ok = cs_fail("%s: cannot remove: %s", inner, strerror(errno));
+        free(inner);
+    }
+    closedir(d);
+    if (ok && rmdir(path) != 0)
+        ok = cs_fail("%s: cannot remove: %s", path, strerror(errno));
+    return ok;
+}
+
+bool cs_sync_folder(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY);
+    if (fd < 0)
+        return cs_fail("%s: cannot open the folder: %s", path, strerror(errno));
+    /* Some file systems refuse fsync on a folder with EINVAL; their renames are ordered already. */
+    bool ok = fsync(fd) == 0 || errno == EINVAL || cs_fail("%s: cannot sync: %s", path, strerror(errno));
+    close(fd);
+    return ok;
+}
+
+bool cs_is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+bool cs_is_file(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+char *cs_join(const char *folder, const char *name)
+{
+    if (!folder || !*folder || *name == '/')
+        return cs_strdup(name);
+    size_t n = strlen(folder) + strlen(name) + 2;
+    char *path = cs_alloc(n, 1, "a path");
+    if (path)
+        snprintf(path, n, "%s%s%s", folder, folder[strlen(folder) - 1] == '/' ? "" : "/", name);
+    return path;
+}

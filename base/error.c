@@ -24,10 +24,10 @@ bool cs_fail_in(const char *fmt, ...)
     char fresh[sizeof message];
     va_list args;
     va_start(args, fmt);
-    int used = vsnprintf(fresh, sizeof fresh, fmt, args);
+    vsnprintf(fresh, sizeof fresh, fmt, args);
     va_end(args);
-    if (used >= 0 && (size_t)used < sizeof fresh)
-        snprintf(fresh + used, sizeof fresh - (size_t)used, ": %s", message);
+    strncat(fresh, ": ", sizeof fresh - strlen(fresh) - 1);
+    strncat(fresh, message, sizeof fresh - strlen(fresh) - 1);
     memcpy(message, fresh, sizeof message);
     return false;
 }

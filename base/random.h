@@ -12,7 +12,14 @@ typedef struct cs_random {
     uint64_t index;  /* of the next draw */
 } cs_random;
 
-enum { CS_STREAM_SHUFFLE = 1, CS_STREAM_SCHEDULE, CS_STREAM_SAMPLE, CS_STREAM_SYNTH, CS_STREAM_AUGMENT, CS_STREAM_NAMED = 0x80000000u };
+enum {
+    CS_STREAM_SHUFFLE = 1,
+    CS_STREAM_SCHEDULE,
+    CS_STREAM_SAMPLE,
+    CS_STREAM_SYNTH,
+    CS_STREAM_AUGMENT,
+};
+#define CS_STREAM_NAMED 0x80000000u /* set in every stream that is a hash of a name */
 
 uint32_t cs_random_u32(cs_random *r);
 /* Uniform in [0, 1) with 24 bits, exact in float. */

@@ -137,16 +137,17 @@ static void folders(void **state)
     free(deep);
 }
 
-/* The three Philox4x32-10 vectors of Random123's kat_vectors whose counters cs_random can express have the fourth counter
- * word zero; the first (all zero) is one of them. The others here were computed from the same published algorithm by an
- * independent implementation, `reference` below, which is itself checked against all three vectors. */
+/* The three Philox4x32-10 vectors of Random123's kat_vectors whose counters cs_random can express have the fourth
+ * counter word zero; the first (all zero) is one of them. The others here were computed from the same published
+ * algorithm by an independent implementation, `reference` below, which is itself checked against all three vectors. */
 static void reference(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
 {
     uint32_t x[4], k[2] = {key[0], key[1]};
     memcpy(x, counter, sizeof x);
     for (int i = 0; i < 10; i++) {
         uint64_t a = 0xD2511F53ull * x[0], b = 0xCD9E8D57ull * x[2];
-        uint32_t next[4] = {(uint32_t)(b >> 32) ^ x[1] ^ k[0], (uint32_t)b, (uint32_t)(a >> 32) ^ x[3] ^ k[1], (uint32_t)a};
+        uint32_t next[4] = {(uint32_t)(b >> 32) ^ x[1] ^ k[0], (uint32_t)b, (uint32_t)(a >> 32) ^ x[3] ^ k[1],
+                            (uint32_t)a};
         memcpy(x, next, sizeof x);
         k[0] += 0x9E3779B9u;
         k[1] += 0xBB67AE85u;

@@ -17,7 +17,8 @@ typedef struct cs_command {
 /* The commands with a file of their own, in alphabetical order, go here: cs_command_fn cmd_devices, cmd_eval; */
 
 /* Runs the command that argv[1] names; says which one is nearest when there is none. `prefix` is what stands before the
- * name on the command line: "" for the program itself, "tokenizer" for that command's own commands. "help [COMMAND]" and
+ * name on the command line: "" for the program itself, "tokenizer" for that command's own commands. "help [COMMAND]"
+ * and
  * "--help" list the commands or show one's help. */
 int cs_run_command(const char *prefix, const cs_command *commands, size_t count, int argc, char **argv);
 

@@ -92,8 +92,8 @@ static void print_help(const cs_syntax *s)
     printf("\noptions:\n");
     for (size_t i = 0; i < s->option_count; i++) {
         const cs_option *o = &s->options[i];
-        printf("  --%s%s%-*s", o->name, o->arg ? " " : "",
-               (int)(width + 2 - strlen(o->name) - (o->arg != NULL)), o->arg ? o->arg : "");
+        printf("  --%s%s%-*s", o->name, o->arg ? " " : "", (int)(width + 2 - strlen(o->name) - (o->arg != NULL)),
+               o->arg ? o->arg : "");
         print_wrapped(o->doc, indent, indent);
     }
     printf("  --%-*sthis text\n", (int)width + 2, "help");

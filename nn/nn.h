@@ -34,12 +34,13 @@ typedef struct nn_tensor {
     int64_t shape[NN_MAX_DIMS]; /* outermost first; 1 beyond dims */
     struct nn_tensor *base;     /* of a reshaped view: the tensor that has the memory; else NULL */
     nn_param *param;            /* of a parameter; else NULL */
+    bool external;              /* data belongs to someone else */
     bool wants_grad;            /* some parameter or watched input is behind it */
     bool keep, keep_grad;       /* survive the run, until the next nn_tape_reset() */
+    bool needed;                /* later in the program; scratch of the liveness scan */
     vk_range data, grad;        /* while alive; grad of a parameter lives in its set */
     bool grad_started;          /* this run's backward pass has contributed to grad */
     const void *host;           /* of an input: bytes uploaded at its first use in a run */
-    int first, last;            /* events of a run between which data is alive (set by the tape) */
 } nn_tensor;
 
 /* Elements, and elements before the last dimension ("rows"). */
@@ -107,7 +108,7 @@ typedef struct nn_ref {
     const nn_node *node;             /* shapes and parameters */
     const double *in[NN_MAX_IN];     /* NULL: absent optional input */
     double *out[NN_MAX_OUT];         /* written by forward, read by backward */
-    const double *dout[NN_MAX_OUT];  /* backward: NULL for integer outputs */
+    const double *dout[NN_MAX_OUT];  /* backward: NULL for integer and aux_out outputs */
     double *din[NN_MAX_IN];          /* backward: contributions are ADDED; NULL where not wanted */
 } nn_ref;
 
@@ -143,6 +144,8 @@ struct nn_op {
     int ins, outs;
     uint32_t optional;         /* bit i: input i may be absent */
     uint32_t keep_in, keep_out;/* bit i: backward reads input / output i */
+    uint32_t aux_out;          /* bit i: float output i is a saved statistic or a log value and takes no gradient */
+    bool stops_gradient;       /* backward leaves out a path on purpose (stop-gradient): no finite differences */
     size_t param_bytes;        /* of the operator's parameter struct, <= NN_MAX_PARAM_BYTES */
     /* Checks inputs and parameters and fills dtype, dims, shape of every out[i]; errors name the operator. */
     bool (*infer)(nn_node *node);

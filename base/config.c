@@ -295,7 +295,9 @@ static bool apply_object(const cs_config *c, const source *from, const char *sec
                      kind_of(object));
     const char *key;
     json_t *value;
-    json_object_foreach(object, key, value) if (!apply_key(c, from, section, key, value)) return false;
+    json_object_foreach(object, key, value)
+        if (!apply_key(c, from, section, key, value))
+            return false;
     return true;
 }
 

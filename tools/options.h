@@ -51,16 +51,17 @@ typedef struct cs_syntax {
 
 /* Fills the targets from argv[1..]. False when the command must not run, with `*status` to exit with: 0 after --help
  * (printed on stdout), 2 after wrong usage and 1 for lack of memory (said on stderr). Options and arguments may be
- * mixed;
- * "--" ends the options.
+ * mixed; "--" ends the options.
  *
  *     static const cs_option options[] = {
  *         {"images", CS_OPT_INT, &images, 1, 1000000, "N", "pictures to draw (default 4000)"},
  *         {"json", CS_OPT_FLAG, &json, .doc = "write JSON"},
  *     };
- *     static const cs_positional positionals[] = {{"DIR", CS_ONE, &dir, "folder to write"}};
- *     static const cs_syntax syntax = {"synth", "Draws ...", options, CS_COUNT(options), positionals,
- * CS_COUNT(positionals)}; int status; if (!cs_parse(&syntax, argc, argv, &status)) return status; */
+ *     static const cs_positional arguments[] = {{"DIR", CS_ONE, &dir, "folder to write"}};
+ *     static const cs_syntax syntax = {"synth", "Draws pictures.", options, CS_COUNT(options), arguments, 1};
+ *     int status;
+ *     if (!cs_parse(&syntax, argc, argv, &status))
+ *         return status; */
 bool cs_parse(const cs_syntax *syntax, int argc, char **argv, int *status);
 
 /* Says what is wrong with the command line as cs_parse() does, and returns 2: for what a table cannot express. */

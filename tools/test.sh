@@ -1,0 +1,101 @@
+#!/bin/sh
+# Builds csmoe and runs every test. The last line is "N passed, N failed, N skipped"; exit status 0 if none failed.
+# Usage: sh tools/test.sh
+# CSMOE_SHARED: folder with the reference data (goldens/, data/); default ../shared beside the checkout.
+set -u
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root" || exit 1
+shared=${CSMOE_SHARED:-$root/../shared}
+work=$root/build/test
+logs=$root/build/test-logs
+csmoe=$work/tools/csmoe
+export CSMOE_SHARED="$shared"
+
+passed=0
+failed=0
+skipped=0
+
+# stage NAME: says what begins, after the time that the stage before took.
+stage_name=
+stage() {
+    now=$(date +%s)
+    [ -n "$stage_name" ] && echo "-- $stage_name: $((now - stage_start)) s"
+    stage_name=$1
+    stage_start=$now
+    [ -z "$stage_name" ] || echo "== $stage_name"
+}
+
+finish() {
+    stage ""
+    echo "$passed passed, $failed failed, $skipped skipped"
+    [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
+    exit
+}
+
+# Ends the whole run as failed: nothing further can work.
+give_up() {
+    echo "not ok - $1"
+    failed=$((failed + 1))
+    finish
+}
+
+# skip REASON: counts one skipped case.
+skip() {
+    echo "skipped: $1"
+    skipped=$((skipped + 1))
+}
+
+# count_tap LOG STATUS: adds "ok", "not ok" and "# SKIP" lines; a bad exit status without a failed case is one failure.
+count_tap() {
+    skips=$(grep -cE '^ok .*# SKIP' "$1")
+    bad=$(grep -cE '^not ok ' "$1")
+    good=$(($(grep -cE '^ok ' "$1") - skips))
+    [ "$2" != 0 ] && [ "$bad" = 0 ] && bad=1
+    passed=$((passed + good))
+    failed=$((failed + bad))
+    skipped=$((skipped + skips))
+    grep -E '^not ok ' "$1"
+    echo "$good passed, $bad failed, $skips skipped"
+}
+
+# build FOLDER MESON-OPTIONS...: configures once and builds.
+build() {
+    folder=$1
+    shift
+    if [ ! -f "$folder/build.ninja" ]; then
+        meson setup "$folder" "$@" >"$logs/setup.log" 2>&1 || { tail -n 30 "$logs/setup.log"; return 1; }
+    fi
+    ninja -C "$folder" >"$logs/build.log" 2>&1 || { grep -vE '^\[' "$logs/build.log" | tail -n 60; return 1; }
+}
+
+# unit_tests FOLDER LOG: runs the cmocka programs of a build; their cases are counted one by one.
+unit_tests() {
+    CMOCKA_MESSAGE_OUTPUT=TAP meson test -C "$1" --no-rebuild --suite unit --logbase "$2" >"$logs/$2.log" 2>&1
+    status=$?
+    [ "$status" = 0 ] || cat "$logs/$2.log"
+    count_tap "$1/meson-logs/$2.txt" "$status"
+}
+
+mkdir -p "$logs"
+stage "packages"
+sh tools/setup.sh test || exit 1
+
+stage "build (every warning is an error)"
+build "$work" --buildtype=release -Dwerror=true || give_up "the build"
+
+stage "unit tests"
+unit_tests "$work" unit
+
+stage "command line"
+sh tests/cli.sh "$csmoe" >"$logs/cli.log" 2>&1
+count_tap "$logs/cli.log" $?
+
+stage "address and undefined-behaviour sanitizers: unit tests"
+if build "$root/build/sanitize" --buildtype=debugoptimized -Db_sanitize=address,undefined; then
+    unit_tests "$root/build/sanitize" sanitize
+else
+    failed=$((failed + 1))
+fi
+
+finish

@@ -12,7 +12,7 @@ int cmd_selftest(int argc, char **argv)
         {"op", CS_OPT_STRING, &op, .arg = "NAME", .doc = "one operator only"},
     };
     const cs_syntax syntax = {"selftest", "Runs every operator, forward and backward, against its reference in double on this device.",
-                              options, CS_COUNT(options)};
+                              options, CS_COUNT(options), NULL, 0};
     int status;
     if (!cs_parse(&syntax, argc, argv, &status))
         return status;

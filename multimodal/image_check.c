@@ -79,6 +79,24 @@ static bool is_frame(uint8_t marker)
     return marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc;
 }
 
+/* A DHT segment's tables: a class byte, 16 counts of codes by length, the codes' values (JPEG B.2.4.2). stb_image trusts
+ * the counts; more than 256 codes would write past its tables. */
+static bool huffman_fits(const uint8_t *segment, size_t bytes)
+{
+    while (bytes > 0) {
+        size_t codes = 0;
+        if (bytes < 17)
+            return false;
+        for (int i = 1; i <= 16; i++)
+            codes += segment[i];
+        if (codes > 256 || codes > bytes - 17)
+            return false;
+        segment += 17 + codes;
+        bytes -= 17 + codes;
+    }
+    return true;
+}
+
 static bool check_jpeg(const uint8_t *data, size_t size, const char *name, uint32_t *width, uint32_t *height)
 {
     size_t at = 2, coded = 0;
@@ -97,6 +115,8 @@ static bool check_jpeg(const uint8_t *data, size_t size, const char *name, uint3
         uint32_t length = big_u16(data + at + 2);
         if (length < 2)
             return cs_fail("%s: damaged picture: the JPEG segment at byte %zu has no length", name, at);
+        if (marker == 0xc4 && !huffman_fits(data + at + 4, length - 2))
+            return cs_fail("%s: damaged picture: the JPEG code table at byte %zu does not fit its segment", name, at);
         if (is_frame(marker) && length >= 8) {
             *height = big_u16(data + at + 5);
             *width = big_u16(data + at + 7);

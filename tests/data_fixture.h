@@ -1,0 +1,86 @@
+/* What the tests of multimodal/'s data side share: a folder of pictures and JSON, a tokenizer with one id per word. */
+#ifndef TESTS_DATA_FIXTURE_H
+#define TESTS_DATA_FIXTURE_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "multimodal/image.h"
+#include "multimodal/tokenizer.h"
+
+static char folder[64];
+static mm_tokenizer *words;
+
+/* A path in the test's folder, valid until the eighth call after this one. */
+static inline char *in_folder(const char *name)
+{
+    static char paths[8][256];
+    static int next;
+    char *path = paths[next++ % 8];
+    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+    return path;
+}
+
+static inline const char *write_text(const char *name, const char *text)
+{
+    const char *path = in_folder(name);
+    assert_true(cs_write_file(path, text, strlen(text)));
+    return path;
+}
+
+/* A picture of one grey; `value` tells it apart. */
+static inline void write_picture(const char *name, int side, uint8_t value)
+{
+    mm_image image;
+    assert_true(mm_image_new(side, side, &image));
+    memset(image.rgb, value, 3 * (size_t)side * (size_t)side);
+    assert_true(mm_image_write_png(&image, in_folder(name)));
+    mm_image_free(&image);
+}
+
+static inline int word(const char *piece)
+{
+    int id = mm_tokenizer_id(words, piece);
+    if (id < 0)
+        fail_msg("the test's tokenizer has no '%s'", piece);
+    return id;
+}
+
+static inline int open_folder(void **state)
+{
+    (void)state;
+    strcpy(folder, "/tmp/csmoe-data-XXXXXX");
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static inline int close_folder(void **state)
+{
+    (void)state;
+    mm_tokenizer_free(words);
+    words = NULL;
+    return cs_remove_folder(folder) ? 0 : -1;
+}
+
+/* The folder and a word-level tokenizer over these sentences; "\n" and the markers are pieces of their own. */
+static inline int open_words(const char *const *sentences, size_t count, const char *const *symbols,
+                             size_t symbol_count)
+{
+    mm_tokenizer_options options = {
+        .vocabulary = 60, .type = MM_MODEL_WORD, .symbols = symbols, .symbol_count = symbol_count};
+    words = mm_tokenizer_train(sentences, count, &options);
+    if (!words)
+        fprintf(stderr, "%s\n", cs_error());
+    return words ? open_folder(NULL) : -1;
+}
+
+#endif

@@ -1,0 +1,168 @@
+/* What a physical device can do. */
+#include "vk/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+bool vk_has_extension(const struct vk_api *api, VkPhysicalDevice physical, const char *name)
+{
+    uint32_t count = 0;
+    api->EnumerateDeviceExtensionProperties(physical, NULL, &count, NULL);
+    VkExtensionProperties *extensions = cs_alloc(count, sizeof *extensions, "Vulkan device extensions");
+    bool found = false;
+    if (extensions && api->EnumerateDeviceExtensionProperties(physical, NULL, &count, extensions) >= 0)
+        for (uint32_t i = 0; i < count; i++)
+            found |= !strcmp(extensions[i].extensionName, name);
+    free(extensions);
+    return found;
+}
+
+uint32_t vk_queue_family(const struct vk_api *api, VkPhysicalDevice physical, uint32_t *bits)
+{
+    uint32_t count = 0, best = UINT32_MAX;
+    api->GetPhysicalDeviceQueueFamilyProperties(physical, &count, NULL);
+    VkQueueFamilyProperties *families = cs_alloc(count, sizeof *families, "Vulkan queue families");
+    if (!families)
+        return UINT32_MAX;
+    api->GetPhysicalDeviceQueueFamilyProperties(physical, &count, families);
+    for (uint32_t i = 0; i < count; i++) {
+        if (!(families[i].queueFlags & VK_QUEUE_COMPUTE_BIT))
+            continue;
+        bool pure = !(families[i].queueFlags & VK_QUEUE_GRAPHICS_BIT);
+        if (best == UINT32_MAX || (pure && families[best].queueFlags & VK_QUEUE_GRAPHICS_BIT))
+            best = i;
+    }
+    if (best != UINT32_MAX && bits)
+        *bits = families[best].timestampValidBits;
+    free(families);
+    return best;
+}
+
+static enum vk_type type_of(VkPhysicalDeviceType type)
+{
+    switch (type) {
+    case VK_PHYSICAL_DEVICE_TYPE_DISCRETE_GPU:
+        return VK_TYPE_DISCRETE;
+    case VK_PHYSICAL_DEVICE_TYPE_INTEGRATED_GPU:
+        return VK_TYPE_INTEGRATED;
+    case VK_PHYSICAL_DEVICE_TYPE_VIRTUAL_GPU:
+        return VK_TYPE_VIRTUAL;
+    case VK_PHYSICAL_DEVICE_TYPE_CPU:
+        return VK_TYPE_CPU;
+    default:
+        return VK_TYPE_OTHER;
+    }
+}
+
+/* The largest heap of the kind that device-local allocations come from. */
+static uint64_t device_memory(const struct vk_api *api, VkPhysicalDevice physical)
+{
+    VkPhysicalDeviceMemoryProperties2 memory = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2};
+    api->GetPhysicalDeviceMemoryProperties2(physical, &memory);
+    uint64_t local = 0, any = 0;
+    for (uint32_t i = 0; i < memory.memoryProperties.memoryHeapCount; i++) {
+        VkMemoryHeap heap = memory.memoryProperties.memoryHeaps[i];
+        if (heap.size > any)
+            any = heap.size;
+        if (heap.flags & VK_MEMORY_HEAP_DEVICE_LOCAL_BIT && heap.size > local)
+            local = heap.size;
+    }
+    return local ? local : any;
+}
+
+static void probe_limits(const VkPhysicalDeviceLimits *limits, vk_caps *caps)
+{
+    caps->max_invocations = limits->maxComputeWorkGroupInvocations;
+    memcpy(caps->max_local_size, limits->maxComputeWorkGroupSize, sizeof caps->max_local_size);
+    memcpy(caps->max_groups, limits->maxComputeWorkGroupCount, sizeof caps->max_groups);
+    caps->max_shared_bytes = limits->maxComputeSharedMemorySize;
+    caps->max_push_bytes = limits->maxPushConstantsSize;
+    caps->max_binds = limits->maxPerStageDescriptorStorageBuffers;
+    caps->max_storage_range = limits->maxStorageBufferRange;
+    caps->max_texel_elements = limits->maxTexelBufferElements;
+    caps->storage_align = (uint32_t)limits->minStorageBufferOffsetAlignment;
+    caps->texel_align = (uint32_t)limits->minTexelBufferOffsetAlignment;
+    caps->timestamp_ns = limits->timestampPeriod;
+}
+
+static void probe_features(const struct vk_api *api, VkPhysicalDevice physical, vk_caps *caps, bool *timeline)
+{
+    VkPhysicalDeviceSubgroupSizeControlFeatures subgroup = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_FEATURES};
+    VkPhysicalDeviceFaultFeaturesEXT fault = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FAULT_FEATURES_EXT};
+    VkPhysicalDeviceVulkan12Features v12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_FEATURES};
+    VkPhysicalDeviceVulkan11Features v11 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
+                                            .pNext = &v12};
+    VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &v11};
+    bool size_control = vk_has_extension(api, physical, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
+    bool device_fault = vk_has_extension(api, physical, VK_EXT_DEVICE_FAULT_EXTENSION_NAME);
+    if (size_control) {
+        subgroup.pNext = v12.pNext;
+        v12.pNext = &subgroup;
+    }
+    if (device_fault) {
+        fault.pNext = v12.pNext;
+        v12.pNext = &fault;
+    }
+    api->GetPhysicalDeviceFeatures2(physical, &features);
+    *timeline = v12.timelineSemaphore;
+    caps->float16 = v12.shaderFloat16;
+    caps->storage16 = v11.storageBuffer16BitAccess;
+    caps->int64 = features.features.shaderInt64;
+    caps->subgroup_control = subgroup.subgroupSizeControl && subgroup.computeFullSubgroups;
+    caps->device_fault = fault.deviceFault;
+    caps->memory_budget = vk_has_extension(api, physical, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
+    caps->push_descriptor = vk_has_extension(api, physical, VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME);
+}
+
+static void probe_properties(const struct vk_api *api, VkPhysicalDevice physical, vk_caps *caps)
+{
+    VkPhysicalDeviceSubgroupSizeControlProperties control = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES};
+    VkPhysicalDeviceVulkan12Properties v12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_PROPERTIES};
+    VkPhysicalDeviceVulkan11Properties v11 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES,
+                                              .pNext = &v12};
+    VkPhysicalDeviceProperties2 properties = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &v11};
+    if (caps->subgroup_control)
+        v12.pNext = &control;
+    api->GetPhysicalDeviceProperties2(physical, &properties);
+    memcpy(caps->pipeline_cache_uuid, properties.properties.pipelineCacheUUID, sizeof caps->pipeline_cache_uuid);
+    memcpy(caps->uuid, v11.deviceUUID, sizeof caps->uuid);
+    snprintf(caps->driver, sizeof caps->driver, "%s", v12.driverName);
+    snprintf(caps->driver_info, sizeof caps->driver_info, "%s", v12.driverInfo);
+    caps->subgroup_size = caps->subgroup_min = caps->subgroup_max = v11.subgroupSize;
+    if (caps->subgroup_control && !(control.requiredSubgroupSizeStages & VK_SHADER_STAGE_COMPUTE_BIT))
+        caps->subgroup_control = false;
+    if (caps->subgroup_control) {
+        caps->subgroup_min = control.minSubgroupSize;
+        caps->subgroup_max = control.maxSubgroupSize;
+    }
+    bool compute = v11.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT;
+    caps->subgroup_arithmetic = compute && v11.subgroupSupportedOperations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
+    caps->subgroup_shuffle = compute && v11.subgroupSupportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
+    caps->max_allocation = v11.maxMemoryAllocationSize;
+}
+
+bool vk_probe(const struct vk_api *api, VkPhysicalDevice physical, vk_caps *caps, bool *usable)
+{
+    VkPhysicalDeviceProperties2 properties = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2};
+    api->GetPhysicalDeviceProperties2(physical, &properties);
+    const VkPhysicalDeviceProperties *p = &properties.properties;
+    *caps = (vk_caps){.type = type_of(p->deviceType), .vendor_id = p->vendorID, .device_id = p->deviceID,
+                      .driver_version = p->driverVersion, .api_version = p->apiVersion};
+    snprintf(caps->name, sizeof caps->name, "%s", p->deviceName);
+    *usable = false;
+    if (p->apiVersion < VK_API_VERSION_1_2)
+        return true;
+    uint32_t timestamp_bits = 0;
+    bool timeline = false, compute = vk_queue_family(api, physical, &timestamp_bits) != UINT32_MAX;
+    probe_limits(&p->limits, caps);
+    probe_features(api, physical, caps, &timeline);
+    probe_properties(api, physical, caps);
+    caps->timestamps = timestamp_bits > 0 && caps->timestamp_ns > 0;
+    caps->memory_bytes = device_memory(api, physical);
+    *usable = timeline && compute;
+    return true;
+}

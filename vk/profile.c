@@ -1,0 +1,221 @@
+/* Timestamps around every command, summed by label. */
+#include "vk/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+
+enum { MAX_SAMPLES = 1 << 16 }; /* kept per label; the sums go on */
+
+/* ---- recording --------------------------------------------------------------------------------------------------- */
+
+static bool make_queries(vk_device *device, struct vk_commands *commands)
+{
+    VkQueryPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO,
+                                  .queryType = VK_QUERY_TYPE_TIMESTAMP, .queryCount = VK_QUERIES};
+    commands->query_rows = cs_alloc(VK_QUERIES / 2, sizeof *commands->query_rows, "profile queries");
+    commands->query_flops = cs_alloc(VK_QUERIES / 2, sizeof *commands->query_flops, "profile queries");
+    commands->query_bytes = cs_alloc(VK_QUERIES / 2, sizeof *commands->query_bytes, "profile queries");
+    return commands->query_rows && commands->query_flops && commands->query_bytes &&
+           vk_check(device, device->api.CreateQueryPool(device->handle, &info, NULL, &commands->queries),
+                    "creating a query pool");
+}
+
+/* Index of the label's row, made if missing; VK_MAP_NONE on failure. */
+static uint32_t row_of(vk_device *device, const char *label)
+{
+    struct vk_profile *profile = &device->profile;
+    uint64_t hash = vk_hash(label, strlen(label), VK_HASH_SEED);
+    size_t probe = 0;
+    for (uint32_t i; (i = vk_map_next(&profile->map, hash, &probe)) != VK_MAP_NONE;)
+        if (!strcmp(profile->rows[i].label, label))
+            return i;
+    struct vk_profile_row row = {.label = cs_strdup(label)};
+    if (!row.label || !cs_grow(&profile->rows, &profile->capacity, profile->count + 1, sizeof row, "a profile") ||
+        !vk_map_put(&profile->map, hash, (uint32_t)profile->count)) {
+        free(row.label);
+        return VK_MAP_NONE;
+    }
+    profile->rows[profile->count] = row;
+    return (uint32_t)profile->count++;
+}
+
+static void stamp(vk_device *device, struct vk_commands *commands)
+{
+    device->api.CmdWriteTimestamp(commands->buffer, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, commands->queries,
+                                  commands->query_count++);
+}
+
+bool vk_profile_begin(vk_device *device, struct vk_commands *commands)
+{
+    if (!device->profiling)
+        return true;
+    if (!commands->queries && !make_queries(device, commands))
+        return false;
+    if (!commands->query_count)
+        device->api.CmdResetQueryPool(commands->buffer, commands->queries, 0, VK_QUERIES);
+    stamp(device, commands);
+    return true;
+}
+
+bool vk_profile_end(vk_device *device, struct vk_commands *commands, const char *label, double flops, double bytes)
+{
+    if (!device->profiling)
+        return true;
+    uint32_t pair = commands->query_count / 2, row = row_of(device, label);
+    stamp(device, commands);
+    commands->query_rows[pair] = row;
+    commands->query_flops[pair] = flops;
+    commands->query_bytes[pair] = bytes;
+    return row != VK_MAP_NONE;
+}
+
+/* ---- collecting -------------------------------------------------------------------------------------------------- */
+
+static void add_sample(struct vk_profile_row *row, double ns)
+{
+    row->calls++;
+    row->ns += ns;
+    if (row->sample_count < MAX_SAMPLES &&
+        cs_grow(&row->samples, &row->sample_capacity, row->sample_count + 1, sizeof *row->samples, "profile samples"))
+        row->samples[row->sample_count++] = ns;
+}
+
+bool vk_profile_collect(vk_device *device, struct vk_commands *commands)
+{
+    uint64_t stamps[VK_QUERIES];
+    if (!commands->query_count)
+        return true;
+    VkResult result = device->api.GetQueryPoolResults(
+        device->handle, commands->queries, 0, commands->query_count, commands->query_count * sizeof *stamps, stamps,
+        sizeof *stamps, VK_QUERY_RESULT_64_BIT | VK_QUERY_RESULT_WAIT_BIT);
+    if (!vk_check(device, result, "reading timestamps"))
+        return false;
+    for (uint32_t pair = 0; pair < commands->query_count / 2; pair++) {
+        if (commands->query_rows[pair] == VK_MAP_NONE)
+            continue;
+        struct vk_profile_row *row = &device->profile.rows[commands->query_rows[pair]];
+        uint64_t ticks = (stamps[2 * pair + 1] - stamps[2 * pair]) & device->profile.mask;
+        add_sample(row, (double)ticks * (double)device->caps.timestamp_ns);
+        row->flops += commands->query_flops[pair];
+        row->bytes += commands->query_bytes[pair];
+    }
+    commands->query_count = 0;
+    return true;
+}
+
+/* Everything recorded so far has been timed. Not one of the program's host waits. */
+static bool settle(vk_device *device)
+{
+    uint64_t waits = device->counters.host_waits, value = vk_submit(device);
+    bool ok = value && vk_stream_wait(device, value);
+    device->counters.host_waits = waits;
+    return ok;
+}
+
+static void clear(struct vk_profile *profile)
+{
+    for (size_t i = 0; i < profile->count; i++) {
+        free(profile->rows[i].label);
+        free(profile->rows[i].samples);
+    }
+    free(profile->rows);
+    vk_map_clear(&profile->map);
+    profile->rows = NULL;
+    profile->count = profile->capacity = 0;
+}
+
+void vk_profile_close(vk_device *device)
+{
+    clear(&device->profile);
+}
+
+void vk_profile_reset(vk_device *device)
+{
+    if (device->profiling && settle(device))
+        clear(&device->profile);
+    device->profile.since = device->counters;
+}
+
+/* ---- reporting --------------------------------------------------------------------------------------------------- */
+
+static const struct vk_profile_row *find_row(const vk_device *device, const char *label)
+{
+    for (size_t i = 0; i < device->profile.count; i++)
+        if (!strcmp(device->profile.rows[i].label, label))
+            return &device->profile.rows[i];
+    return NULL;
+}
+
+bool vk_profile_get(vk_device *device, const char *label, double *ns, uint64_t *calls)
+{
+    *ns = 0;
+    *calls = 0;
+    if (!device->profiling)
+        return cs_fail("there is no profile: it was not asked for or device %s has no timestamps", device->caps.name);
+    if (!settle(device))
+        return false;
+    const struct vk_profile_row *row = find_row(device, label);
+    if (row) {
+        *ns = row->ns;
+        *calls = row->calls;
+    }
+    return true;
+}
+
+size_t vk_profile_samples(vk_device *device, const char *label, double *ns, size_t max)
+{
+    if (!device->profiling || !settle(device))
+        return 0;
+    const struct vk_profile_row *row = find_row(device, label);
+    size_t count = row && row->sample_count < max ? row->sample_count : row ? max : 0;
+    if (count)
+        memcpy(ns, row->samples, count * sizeof *ns);
+    return count;
+}
+
+static int longer_first(const void *a, const void *b)
+{
+    const struct vk_profile_row *x = a, *y = b;
+    return (x->ns < y->ns) - (x->ns > y->ns);
+}
+
+static bool print_rows(const struct vk_profile *profile, FILE *out)
+{
+    struct vk_profile_row *rows = cs_alloc(profile->count, sizeof *rows, "a profile table");
+    double total = 0;
+    if (!rows)
+        return false;
+    for (size_t i = 0; i < profile->count; i++) {
+        rows[i] = profile->rows[i];
+        total += rows[i].ns;
+    }
+    qsort(rows, profile->count, sizeof *rows, longer_first);
+    fprintf(out, "%-32s %8s %10s %6s %8s %7s\n", "kernel", "calls", "ms", "share", "GFLOP/s", "GB/s");
+    for (size_t i = 0; i < profile->count; i++)
+        fprintf(out, "%-32s %8llu %10.3f %5.1f%% %8.2f %7.2f\n", rows[i].label, (unsigned long long)rows[i].calls,
+                rows[i].ns / 1e6, total > 0 ? 100 * rows[i].ns / total : 0, rows[i].ns > 0 ? rows[i].flops / rows[i].ns : 0,
+                rows[i].ns > 0 ? rows[i].bytes / rows[i].ns : 0);
+    fprintf(out, "%-32s %8s %10.3f\n", "total", "", total / 1e6);
+    free(rows);
+    return true;
+}
+
+bool vk_profile_print(vk_device *device, FILE *out)
+{
+    const vk_counters *since = &device->profile.since;
+    if (!settle(device))
+        return false;
+    if (!device->profiling)
+        fprintf(out, "no kernel times: profiling is off or device %s has no timestamps\n", device->caps.name);
+    else if (!print_rows(&device->profile, out))
+        return false;
+    vk_counters now = device->counters;
+    fprintf(out, "%llu dispatches, %llu barriers, %llu copies, %llu submits, %llu host waits, %llu pipelines made\n",
+            (unsigned long long)(now.dispatches - since->dispatches), (unsigned long long)(now.barriers - since->barriers),
+            (unsigned long long)(now.copies - since->copies), (unsigned long long)(now.submits - since->submits),
+            (unsigned long long)(now.host_waits - since->host_waits),
+            (unsigned long long)(now.pipelines - since->pipelines));
+    return true;
+}

@@ -174,6 +174,7 @@ bool mm_prompt(const mm_format *f, const mm_turn *turns, size_t count, const mm_
               mm_batch_make(f, &one, 1, out) &&
               (!picture || mm_image_patches(picture, &f->picture, NULL, out->patches));
     mm_sequence_free(&s);
+    out->labels = out->turns = 0; /* earlier answers are context here */
     if (!ok)
         mm_batch_free(out);
     return ok;

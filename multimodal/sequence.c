@@ -24,6 +24,15 @@ int32_t mm_format_end(const mm_format *f)
     return id >= 0 ? id : mm_tokenizer_eos(f->tokenizer);
 }
 
+/* The piece "\n", else its byte piece, else the unknown token, which parts question and answer as well. */
+static int32_t line_feed(const mm_tokenizer *t)
+{
+    int id = mm_tokenizer_id(t, "\n");
+    if (id < 0)
+        id = mm_tokenizer_id(t, "<0x0A>");
+    return id < 0 ? mm_tokenizer_unk(t) : id;
+}
+
 /* The text since the last special token and the tokens it has given so far. */
 typedef struct run {
     char *text;
@@ -31,6 +40,7 @@ typedef struct run {
     size_t done; /* bytes of the text that are tokens already */
     int32_t *ids;
     size_t id_count;
+    bool after_marker; /* nothing yet but a "<|name|>" before it */
 } run;
 
 typedef struct encoder {
@@ -85,10 +95,15 @@ static bool commit(encoder *e, const mm_span *span)
 static void restart(run *r)
 {
     r->length = r->done = r->id_count = 0;
+    r->after_marker = false;
 }
 
+/* White space behind a marker is dropped, as Phi-3's tokenizer does (its special tokens are "rstrip"). */
 static bool append(run *r, const char *text, size_t length)
 {
+    for (; r->after_marker && length && strchr(" \t\r\n", *text); text++)
+        length--;
+    r->after_marker = r->after_marker && !length;
     if (!cs_grow(&r->text, &r->capacity, r->length + length, 1, "the text of a sample"))
         return false;
     memcpy(r->text + r->length, text, length);
@@ -100,6 +115,13 @@ static bool special(encoder *e, int32_t id, const mm_span *span)
 {
     bool ok = commit(e, span) && emit(e, id, span);
     restart(&e->run);
+    return ok;
+}
+
+static bool marker(encoder *e, int32_t id, const mm_span *span)
+{
+    bool ok = special(e, id, span);
+    e->run.after_marker = true;
     return ok;
 }
 
@@ -117,7 +139,7 @@ static bool markup(encoder *e, const mm_span *span)
             id = mm_tokenizer_id(e->format->tokenizer, name);
         }
         size_t plain = (size_t)((id < 0 ? close + 2 : open) - at);
-        if (!append(&e->run, at, plain) || (id >= 0 && !special(e, id, span)))
+        if (!append(&e->run, at, plain) || (id >= 0 && !marker(e, id, span)))
             return false;
         at = close + 2;
     }
@@ -136,15 +158,15 @@ static bool encode_span(encoder *e, const mm_span *span)
     case MM_SPAN_BOS:
         id = mm_tokenizer_bos(t);
         return id < 0 || special(e, id, span);
-    case MM_SPAN_BREAK:
-        restart(&e->run);
-        return true;
+    case MM_SPAN_LINE:
+        return special(e, line_feed(t), span);
     case MM_SPAN_IMAGE:
         return special(e, MM_PICTURE, span);
     case MM_SPAN_END:
         id = mm_format_end(e->format);
-        return id < 0 ? cs_fail("the tokenizer has no end-of-sentence token to end an answer with")
-                      : special(e, id, span);
+        if (id < 0)
+            return cs_fail("the tokenizer has no end-of-sentence token to end an answer with");
+        return span->text ? marker(e, id, span) : special(e, id, span);
     }
     return true;
 }
@@ -170,8 +192,7 @@ static bool encode_spans(encoder *e, const mm_spans *spans)
     bool isolated = e->format->turns == MM_TURNS_ISOLATED;
     for (size_t i = 0; i < spans->count; i++) {
         const mm_span *span = &spans->items[i], *before = i ? span - 1 : span;
-        bool cut = span->turn != before->turn || span->label != before->label || span->kind == MM_SPAN_BREAK;
-        if (cut && !commit(e, before))
+        if ((span->turn != before->turn || span->label != before->label) && !commit(e, before))
             return false;
         if (isolated && span->turn > 1 && span->turn != before->turn && !rewind_to_prefix(e, spans))
             return false;

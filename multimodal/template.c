@@ -11,11 +11,10 @@ struct mm_template {
     const char *system_end;  /* between the system prompt and the first turn; a special token ends it in phi3 */
     const char *user;        /* before the user's words */
     const char *after_image; /* between picture and question */
-    const char *user_end;    /* after a question that is not empty, or after any where `always_ask` */
-    bool always_ask;
-    bool answer_apart;     /* the answer is tokenised as a text of its own */
-    const char *assistant; /* first of what the model has to say */
-    const char *end;       /* NULL: end of sentence */
+    const char *user_end;    /* after a question */
+    bool line;               /* a line feed after a question that is not empty */
+    const char *assistant;   /* first of what the model has to say */
+    const char *end;         /* NULL: end of sentence */
 };
 
 static const mm_template templates[] = {
@@ -24,8 +23,8 @@ static const mm_template templates[] = {
         .system_end = "",
         .user = "",
         .after_image = "",
-        .user_end = "\n",
-        .answer_apart = true,
+        .user_end = "",
+        .line = true,
         .assistant = "",
     },
     {
@@ -36,7 +35,6 @@ static const mm_template templates[] = {
         .user = "USER: ",
         .after_image = "\n",
         .user_end = " ASSISTANT:",
-        .always_ask = true,
         /* The space belongs to the answer's first piece, so the prompt for generation ends at the colon. */
         .assistant = " ",
     },
@@ -47,7 +45,6 @@ static const mm_template templates[] = {
         .user = "\n<|user|>\n",
         .after_image = "\n",
         .user_end = "<|end|>\n<|assistant|>\n",
-        .always_ask = true,
         .assistant = "",
         .end = "<|end|>",
     },
@@ -90,13 +87,12 @@ static bool put_question(const mm_template *t, const char *question, int turn, b
     const char *lead = !after_image ? t->user : ask ? t->after_image : "";
     return put(out, (mm_span){MM_SPAN_MARKUP, lead, turn, false}) &&
            put(out, (mm_span){MM_SPAN_WORDS, question, turn, false}) &&
-           put(out, (mm_span){MM_SPAN_MARKUP, ask || t->always_ask ? t->user_end : "", turn, false});
+           put(out, (mm_span){MM_SPAN_MARKUP, t->user_end, turn, false}) &&
+           (!t->line || !ask || put(out, (mm_span){MM_SPAN_LINE, NULL, turn, false}));
 }
 
 static bool put_answer(const mm_template *t, const char *answer, int turn, mm_spans *out)
 {
-    if (t->answer_apart && !put(out, (mm_span){MM_SPAN_BREAK, NULL, turn, false}))
-        return false;
     return put(out, (mm_span){MM_SPAN_MARKUP, t->assistant, turn, true}) &&
            put(out, (mm_span){MM_SPAN_WORDS, answer, turn, true}) &&
            put(out, (mm_span){MM_SPAN_END, t->end, turn, true});

@@ -7,9 +7,8 @@
  * vicuna_v1 is LLaVA's conv_vicuna_v1, phi3 is conv_phi3_instruct of its Phi-3 branch. LLaVA's own plain is for
  * captions only: it drops the question's words and ends with a line feed. Here plain keeps the question, so that small
  * models can be trained on questions without the burden of a system prompt, and ends with the end-of-sentence token,
- * so that generation knows where to stop; where the question is empty (a caption) neither it nor the line feed is
- * written. Its answers are tokenised as texts of their own, as LLaVA's captions are: a word is one token whether it
- * opens an answer or stands inside. */
+ * so that generation knows where to stop. Its line feed is one token of its own, so that the answer is tokenised as a
+ * text of its own, as LLaVA's captions are; where the question is empty (a caption) there is no line feed either. */
 #ifndef MULTIMODAL_TEMPLATE_H
 #define MULTIMODAL_TEMPLATE_H
 
@@ -31,7 +30,7 @@ typedef enum mm_span_kind {
     MM_SPAN_BOS,    /* begin of sentence, where the tokenizer has one */
     MM_SPAN_MARKUP, /* the template's own words; a "<|name|>" in them is a special token where the tokenizer has it */
     MM_SPAN_WORDS,  /* the user's or the assistant's words, never special tokens */
-    MM_SPAN_BREAK,  /* nothing; what follows is tokenised as a text of its own */
+    MM_SPAN_LINE,   /* a line feed as one token of its own */
     MM_SPAN_IMAGE,  /* the picture's tokens */
     MM_SPAN_END,    /* end of an answer: the special token `text`, else end of sentence */
 } mm_span_kind;

@@ -71,12 +71,12 @@ static inline int close_folder(void **state)
     return cs_remove_folder(folder) ? 0 : -1;
 }
 
-/* The folder and a word-level tokenizer over these sentences; "\n" and the markers are pieces of their own. */
+/* The folder and a tokenizer that has every word of these sentences as one piece. */
 static inline int open_words(const char *const *sentences, size_t count, const char *const *symbols,
                              size_t symbol_count)
 {
     mm_tokenizer_options options = {
-        .vocabulary = 60, .type = MM_MODEL_WORD, .symbols = symbols, .symbol_count = symbol_count};
+        .vocabulary = 200, .type = MM_MODEL_BPE, .symbols = symbols, .symbol_count = symbol_count};
     words = mm_tokenizer_train(sentences, count, &options);
     if (!words)
         fprintf(stderr, "%s\n", cs_error());

@@ -5,12 +5,12 @@
 
 static const mm_turn turns[] = {{"what?", "a cat"}, {"colour?", "grey"}};
 
-/* The spans as one text: the picture is {I}, begin {B}, end {E}, a break {/}; learned parts in [brackets]. */
+/* The spans as one text: the picture is {I}, begin {B}, end {E}, a line feed {N}; learned parts in [brackets]. */
 static const char *written(const char *name, const mm_turn *list, size_t count, bool image, mm_turns_mode mode)
 {
     static char text[2048];
     const char *const special[] = {
-        [MM_SPAN_BOS] = "{B}", [MM_SPAN_IMAGE] = "{I}", [MM_SPAN_END] = "{E}", [MM_SPAN_BREAK] = "{/}"};
+        [MM_SPAN_BOS] = "{B}", [MM_SPAN_IMAGE] = "{I}", [MM_SPAN_END] = "{E}", [MM_SPAN_LINE] = "{N}"};
     const mm_template *t = mm_template_find(name);
     mm_spans spans = {0};
     assert_non_null(t);
@@ -38,16 +38,16 @@ static void plain_is_question_line_feed_answer(void **state)
 {
     (void)state;
     assert_string_equal(written("plain", turns, 2, true, MM_TURNS_CONVERSATION),
-                        "{B}{I}what?\n{/}[a cat{E}]colour?\n{/}[grey{E}]");
+                        "{B}{I}what?{N}[a cat{E}]colour?{N}[grey{E}]");
     assert_string_equal(written("plain", turns, 2, false, MM_TURNS_ISOLATED),
-                        "{B}what?\n{/}[a cat{E}]colour?\n{/}[grey{E}]");
+                        "{B}what?{N}[a cat{E}]colour?{N}[grey{E}]");
 }
 
 static void plain_caption_follows_the_picture(void **state)
 {
     (void)state;
     const mm_turn caption = {"", "a cat"};
-    assert_string_equal(written("plain", &caption, 1, true, MM_TURNS_CONVERSATION), "{B}{I}{/}[a cat{E}]");
+    assert_string_equal(written("plain", &caption, 1, true, MM_TURNS_CONVERSATION), "{B}{I}[a cat{E}]");
 }
 
 static void vicuna_is_llavas_text(void **state)
@@ -85,7 +85,7 @@ static void an_open_turn_ends_where_the_answer_begins(void **state)
     const mm_turn open[] = {{"what?", "a cat"}, {"colour?", NULL}};
     assert_string_equal(written("vicuna_v1", open, 2, true, MM_TURNS_CONVERSATION),
                         "{B}" VICUNA " USER: {I}\nwhat? ASSISTANT:[ a cat{E}]USER: colour? ASSISTANT:");
-    assert_string_equal(written("plain", open + 1, 1, true, MM_TURNS_CONVERSATION), "{B}{I}colour?\n");
+    assert_string_equal(written("plain", open + 1, 1, true, MM_TURNS_CONVERSATION), "{B}{I}colour?{N}");
 }
 
 static void an_unknown_name_lists_the_known(void **state)

@@ -84,27 +84,41 @@ void mm_image_free(mm_image *image)
     *image = (mm_image){0};
 }
 
-struct png_sink {
-    cs_writer *writer;
+struct png_bytes {
+    uint8_t *data;
+    size_t size, capacity;
     bool ok;
 };
 
 static void png_put(void *context, void *data, int size)
 {
-    struct png_sink *sink = context;
-    sink->ok = sink->ok && cs_writer_put(sink->writer, data, (size_t)size);
+    struct png_bytes *png = context;
+    png->ok = png->ok && cs_grow(&png->data, &png->capacity, png->size + (size_t)size, 1, "a PNG file");
+    if (!png->ok)
+        return;
+    memcpy(png->data + png->size, data, (size_t)size);
+    png->size += (size_t)size;
+}
+
+void *mm_image_encode_png(const mm_image *image, size_t *size)
+{
+    struct png_bytes png = {.ok = true};
+    int row = image->width * 3;
+    if (!stbi_write_png_to_func(png_put, &png, image->width, image->height, 3, image->rgb, row) && png.ok)
+        png.ok = cs_fail("out of memory for compressing a picture");
+    if (!png.ok) {
+        free(png.data);
+        return NULL;
+    }
+    *size = png.size;
+    return png.data;
 }
 
 bool mm_image_write_png(const mm_image *image, const char *path)
 {
-    struct png_sink sink = {cs_writer_open(path), true};
-    if (!sink.writer)
-        return false;
-    if (!stbi_write_png_to_func(png_put, &sink, image->width, image->height, 3, image->rgb, image->width * 3) &&
-        sink.ok)
-        sink.ok = cs_fail("%s: out of memory for compressing a picture", path);
-    if (sink.ok)
-        return cs_writer_commit(sink.writer);
-    cs_writer_abort(sink.writer);
-    return false;
+    size_t size;
+    void *png = mm_image_encode_png(image, &size);
+    bool ok = png ? cs_write_file(path, png, size) : cs_fail_in("%s", path);
+    free(png);
+    return ok;
 }

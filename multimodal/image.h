@@ -33,7 +33,11 @@ bool mm_image_new(int width, int height, mm_image *image);
 /* Releases the pixels and zeroes the struct; a zeroed struct is fine. */
 void mm_image_free(mm_image *image);
 
-/* Writes a PNG file; the same picture gives the same bytes. */
+/* The bytes of a PNG file, `*size` of them, to be released with free(); the same picture gives the same bytes. NULL with
+ * the error set where memory lacks. */
+void *mm_image_encode_png(const mm_image *image, size_t *size);
+
+/* Writes these bytes to a file. */
 bool mm_image_write_png(const mm_image *image, const char *path);
 
 /* How a picture becomes a square. */

@@ -1,0 +1,105 @@
+#include "multimodal/synth_scene.h"
+
+#include <stdlib.h>
+
+const char *const mm_color_names[MM_SCENE_COLORS] = {"red", "green", "blue", "yellow", "purple", "orange"};
+const char *const mm_shape_names[MM_SCENE_SHAPES] = {"circle", "square", "triangle", "cross"};
+const char *const mm_background_names[MM_SCENE_BACKGROUNDS] = {"black", "gray", "white"};
+const char *const mm_cell_names[MM_SCENE_CELLS] = {"top left", "top right", "bottom left", "bottom right"};
+
+static const uint8_t colors[MM_SCENE_COLORS][3] = {
+    {215, 30, 35}, {25, 160, 55}, {35, 75, 220}, {240, 215, 30}, {140, 45, 170}, {240, 125, 20},
+};
+static const uint8_t backgrounds[MM_SCENE_BACKGROUNDS] = {20, 120, 240};
+
+enum { CELL = MM_SCENE_SIZE / 2, SMALL_HALF = 8, LARGE_HALF = 13, JITTER = 2, SHADE = 10 };
+
+static int around_zero(cs_random *random, int most)
+{
+    return (int)cs_random_below(random, (uint32_t)(2 * most + 1)) - most;
+}
+
+void mm_scene_random(mm_scene *scene, cs_random *random)
+{
+    /* Two and three objects twice as often as one and four: most questions compare or count. */
+    static const int counts[6] = {1, 2, 2, 3, 3, 4};
+    uint32_t order[MM_SCENE_CELLS] = {0, 1, 2, 3};
+    *scene = (mm_scene){.background = (int)cs_random_below(random, MM_SCENE_BACKGROUNDS)};
+    int count = counts[cs_random_below(random, 6)];
+    cs_random_shuffle(random, order, MM_SCENE_CELLS);
+    for (int i = 0; i < count; i++) {
+        mm_object *o = &scene->cells[order[i]];
+        o->there = true;
+        o->color = (int)cs_random_below(random, MM_SCENE_COLORS);
+        o->shape = (int)cs_random_below(random, MM_SCENE_SHAPES);
+        o->large = cs_random_below(random, 2);
+        o->dx = around_zero(random, JITTER);
+        o->dy = around_zero(random, JITTER);
+        for (int c = 0; c < 3; c++)
+            o->shade[c] = around_zero(random, SHADE);
+    }
+}
+
+int mm_scene_count(const mm_scene *scene, int color, int shape)
+{
+    int count = 0;
+    for (int i = 0; i < MM_SCENE_CELLS; i++) {
+        const mm_object *o = &scene->cells[i];
+        count += o->there && (color < 0 || o->color == color) && (shape < 0 || o->shape == shape);
+    }
+    return count;
+}
+
+/* Whether (x, y), measured from the middle, lies in the shape of half-width `half`. */
+static bool inside(int shape, int x, int y, int half)
+{
+    switch (shape) {
+    case 0:
+        return x * x + y * y <= half * half;
+    case 1:
+        return abs(x) <= half * 7 / 8 && abs(y) <= half * 7 / 8;
+    case 2:
+        return abs(y) <= half && 2 * abs(x) <= y + half;
+    default:
+        return abs(x) <= half && abs(y) <= half && (3 * abs(x) <= half || 3 * abs(y) <= half);
+    }
+}
+
+enum { SAMPLES = 4, UNIT = 2 * SAMPLES };
+
+/* How many of the SAMPLES^2 points of a pixel the object covers; coordinates in 1 / UNIT of a pixel. */
+static int coverage(const mm_object *o, int x, int y, int centre_x, int centre_y)
+{
+    int half = (o->large ? LARGE_HALF : SMALL_HALF) * UNIT, covered = 0;
+    for (int sy = 0; sy < SAMPLES; sy++)
+        for (int sx = 0; sx < SAMPLES; sx++)
+            covered += inside(o->shape, x * UNIT + 2 * sx + 1 - centre_x * UNIT,
+                              y * UNIT + 2 * sy + 1 - centre_y * UNIT, half);
+    return covered;
+}
+
+static void draw_object(const mm_object *o, int cell, mm_image *image)
+{
+    int left = cell % 2 * CELL, top = cell / 2 * CELL;
+    int centre_x = left + CELL / 2 + o->dx, centre_y = top + CELL / 2 + o->dy;
+    for (int y = top; y < top + CELL; y++) {
+        for (int x = left; x < left + CELL; x++) {
+            int covered = coverage(o, x, y, centre_x, centre_y), all = SAMPLES * SAMPLES;
+            uint8_t *rgb = image->rgb + 3 * (y * MM_SCENE_SIZE + x);
+            for (int c = 0; c < 3; c++) {
+                int v = colors[o->color][c] + o->shade[c];
+                v = v < 0 ? 0 : v > 255 ? 255 : v;
+                rgb[c] = (uint8_t)((rgb[c] * (all - covered) + v * covered + all / 2) / all);
+            }
+        }
+    }
+}
+
+void mm_scene_draw(const mm_scene *scene, mm_image *image)
+{
+    for (int i = 0; i < MM_SCENE_SIZE * MM_SCENE_SIZE * 3; i++)
+        image->rgb[i] = backgrounds[scene->background];
+    for (int i = 0; i < MM_SCENE_CELLS; i++)
+        if (scene->cells[i].there)
+            draw_object(&scene->cells[i], i, image);
+}

@@ -1,0 +1,289 @@
+/* Questions with one right answer each. Every kind is one function, which draws lots for a question of its kind and
+ * returns false where this draw gives none that is unambiguous about this scene. */
+#include "multimodal/synth_scene.h"
+
+#include <stdio.h>
+#include <string.h>
+
+typedef bool talk_kind(const mm_scene *scene, cs_random *random, mm_scene_turn *turn);
+
+static const char *const numbers[MM_SCENE_CELLS + 1] = {"zero", "one", "two", "three", "four"};
+
+#define ASK(turn, ...) snprintf((turn)->question, sizeof(turn)->question, __VA_ARGS__)
+#define ANSWER(turn, ...) snprintf((turn)->answer, sizeof(turn)->answer, __VA_ARGS__)
+
+static bool coin(cs_random *random)
+{
+    return cs_random_below(random, 2);
+}
+
+static int any_color(cs_random *random)
+{
+    return (int)cs_random_below(random, MM_SCENE_COLORS);
+}
+
+static int any_shape(cs_random *random)
+{
+    return (int)cs_random_below(random, MM_SCENE_SHAPES);
+}
+
+/* The cell of one of the scene's objects. */
+static int any_object(const mm_scene *scene, cs_random *random)
+{
+    for (;;) {
+        int cell = (int)cs_random_below(random, MM_SCENE_CELLS);
+        if (scene->cells[cell].there)
+            return cell;
+    }
+}
+
+static bool is_unique(const mm_scene *scene, const mm_object *o)
+{
+    return mm_scene_count(scene, o->color, o->shape) == 1;
+}
+
+static const char *color_of(const mm_object *o)
+{
+    return mm_color_names[o->color];
+}
+
+static const char *shape_of(const mm_object *o)
+{
+    return mm_shape_names[o->shape];
+}
+
+static bool count_objects(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
+{
+    (void)random;
+    ASK(turn, "How many objects are there?");
+    ANSWER(turn, "%s", numbers[mm_scene_count(scene, -1, -1)]);
+    return true;
+}
+
+static bool count_color(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
+{
+    int color = cs_random_below(random, 4) ? scene->cells[any_object(scene, random)].color : any_color(random);
+    ASK(turn, "How many %s objects are there?", mm_color_names[color]);
+    ANSWER(turn, "%s", numbers[mm_scene_count(scene, color, -1)]);
+    return true;
+}
+
+static bool count_shape(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
+{
+    int shape = cs_random_below(random, 4) ? scene->cells[any_object(scene, random)].shape : any_shape(random);
+    ASK(turn, "How many %s%ss are there?", mm_shape_names[shape], shape == MM_SCENE_SHAPES - 1 ? "e" : "");
+    ANSWER(turn, "%s", numbers[mm_scene_count(scene, -1, shape)]);
+    return true;
+}
+
+/* "a" or "an". */
+static const char *article(int color)
+{
+    return mm_color_names[color][0] == 'o' ? "an" : "a";
+}
+
+/* Yes or no is chosen first and then a question that has this answer, or the answers would not be balanced; rarely a
+ * scene has none (all shapes are there). */
+enum { TRIES = 16 };
+
+static bool is_there_one_feature(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
+{
+    bool yes = coin(random), by_color = coin(random);
+    for (int i = 0; i < TRIES; i++) {
+        const mm_object *o = &scene->cells[any_object(scene, random)];
+        int color = by_color ? yes ? o->color : any_color(random) : -1;
+        int shape = by_color ? -1 : yes ? o->shape : any_shape(random);
+        if ((mm_scene_count(scene, color, shape) > 0) != yes)
+            continue;
+        if (by_color)
+            ASK(turn, "Is there %s %s object?", article(color), mm_color_names[color]);
+        else
+            ASK(turn, "Is there a %s?", mm_shape_names[shape]);
+        ANSWER(turn, "%s", yes ? "yes" : "no");
+        return true;
+    }
+    return false;
+}
+
+/* A "no" shares the colour or the shape with an object, so that neither alone tells. */
+static bool is_there_an_object(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
+{
+    bool yes = coin(random), keep_color = coin(random);
+    for (int i = 0; i < TRIES; i++) {
+        const mm_object *o = &scene->cells[any_object(scene, random)];
+        int color = yes || keep_color ? o->color : any_color(random);
+        int shape = yes || !keep_color ? o->shape : any_shape(random);
+        if ((mm_scene_count(scene, color, shape) > 0) != yes)
+            continue;
+        ASK(turn, "Is there %s %s %s?", article(color), mm_color_names[color], mm_shape_names[shape]);
+        ANSWER(turn, "%s", yes ? "yes" : "no");
+        return true;
+    }
+    return false;
+}
+
+static bool color_of_shape(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
+{
+    const mm_object *o = &scene->cells[any_object(scene, random)];
+    ASK(turn, "What color is the %s?", shape_of(o));
+    ANSWER(turn, "%s", color_of(o));
+    return mm_scene_count(scene, -1, o->shape) == 1;
+}
+
+static bool color_at(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
+{
+    int cell = any_object(scene, random);
+    ASK(turn, "What color is the object at the %s?", mm_cell_names[cell]);
+    ANSWER(turn, "%s", color_of(&scene->cells[cell]));
+    return true;
+}
+
+static bool shape_of_color(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
+{
+    const mm_object *o = &scene->cells[any_object(scene, random)];
+    ASK(turn, "What shape is the %s object?", color_of(o));
+    ANSWER(turn, "%s", shape_of(o));
+    return mm_scene_count(scene, o->color, -1) == 1;
+}
+
+static bool shape_at(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
+{
+    int cell = any_object(scene, random);
+    ASK(turn, "What shape is the object at the %s?", mm_cell_names[cell]);
+    ANSWER(turn, "%s", shape_of(&scene->cells[cell]));
+    return true;
+}
+
+static bool where_is(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
+{
+    int cell = any_object(scene, random);
+    const mm_object *o = &scene->cells[cell];
+    ASK(turn, "Where is the %s %s?", color_of(o), shape_of(o));
+    ANSWER(turn, "%s", mm_cell_names[cell]);
+    return is_unique(scene, o);
+}
+
+static bool size_of(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
+{
+    const mm_object *o = &scene->cells[any_object(scene, random)];
+    ASK(turn, "Is the %s %s large or small?", color_of(o), shape_of(o));
+    ANSWER(turn, "%s", o->large ? "large" : "small");
+    return is_unique(scene, o);
+}
+
+/* Two objects in different columns (left, right) or rows (above, below). Either order is as likely, hence yes and no.
+ * */
+static bool relation(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
+{
+    static const char *const words[2][2] = {{"left of", "right of"}, {"above", "below"}};
+    for (int i = 0; i < TRIES; i++) {
+        bool vertical = coin(random), second = coin(random);
+        int a = any_object(scene, random), b = any_object(scene, random);
+        const mm_object *first = &scene->cells[a], *other = &scene->cells[b];
+        int difference = vertical ? a / 2 - b / 2 : a % 2 - b % 2;
+        if (difference == 0 || !is_unique(scene, first) || !is_unique(scene, other))
+            continue;
+        ASK(turn, "Is the %s %s %s the %s %s?", color_of(first), shape_of(first), words[vertical][second],
+            color_of(other), shape_of(other));
+        ANSWER(turn, "%s", (difference > 0) == second ? "yes" : "no");
+        return true;
+    }
+    return false;
+}
+
+static bool which_is_larger(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
+{
+    for (int i = 0; i < TRIES; i++) {
+        const mm_object *a = &scene->cells[any_object(scene, random)], *b = &scene->cells[any_object(scene, random)];
+        const mm_object *larger = a->large ? a : b;
+        if (a->large == b->large || !is_unique(scene, a) || !is_unique(scene, b))
+            continue;
+        ASK(turn, "Which is larger, the %s %s or the %s %s?", color_of(a), shape_of(a), color_of(b), shape_of(b));
+        ANSWER(turn, "the %s %s", color_of(larger), shape_of(larger));
+        return true;
+    }
+    return false;
+}
+
+/* One of the two colours at least is there; as many of both is a "no". */
+static bool more_than(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
+{
+    bool yes = coin(random);
+    for (int i = 0; i < TRIES; i++) {
+        int seen = scene->cells[any_object(scene, random)].color, other = any_color(random);
+        bool swap = coin(random);
+        int a = swap ? other : seen, b = swap ? seen : other;
+        if (a == b || (mm_scene_count(scene, a, -1) > mm_scene_count(scene, b, -1)) != yes)
+            continue;
+        ASK(turn, "Are there more %s objects than %s objects?", mm_color_names[a], mm_color_names[b]);
+        ANSWER(turn, "%s", yes ? "yes" : "no");
+        return true;
+    }
+    return false;
+}
+
+static bool background(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
+{
+    (void)random;
+    ASK(turn, "What color is the background?");
+    ANSWER(turn, "%s", mm_background_names[scene->background]);
+    return true;
+}
+
+/* All objects in reading order. */
+static bool description(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
+{
+    (void)random;
+    int count = mm_scene_count(scene, -1, -1), said = 0;
+    size_t n = 0;
+    ASK(turn, "Describe the picture.");
+    for (int i = 0; i < MM_SCENE_CELLS; i++) {
+        const mm_object *o = &scene->cells[i];
+        if (!o->there)
+            continue;
+        const char *link = said == 0 ? "" : said == count - 1 ? " and " : ", ";
+        n += (size_t)snprintf(turn->answer + n, sizeof turn->answer - n, "%s%s %s %s", link, article(o->color),
+                              color_of(o), shape_of(o));
+        said++;
+    }
+    return true;
+}
+
+/* Weight and kind: what a picture is asked, more of what is simple to see. */
+static const struct {
+    uint32_t weight;
+    talk_kind *ask;
+} kinds[] = {
+    {4, count_objects},      {3, count_color},    {3, count_shape}, {3, is_there_one_feature},
+    {3, is_there_an_object}, {3, color_of_shape}, {4, color_at},    {3, shape_of_color},
+    {4, shape_at},           {3, where_is},       {3, size_of},     {3, relation},
+    {2, which_is_larger},    {2, more_than},      {2, background},  {4, description},
+};
+enum { KINDS = sizeof kinds / sizeof *kinds };
+
+static talk_kind *any_kind(cs_random *random)
+{
+    uint32_t total = 0, i = 0;
+    for (size_t k = 0; k < KINDS; k++)
+        total += kinds[k].weight;
+    uint32_t lot = cs_random_below(random, total);
+    while (lot >= kinds[i].weight)
+        lot -= kinds[i++].weight;
+    return kinds[i].ask;
+}
+
+static bool was_asked(const mm_scene_turn *turns, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (!strcmp(turns[i].question, turns[count].question))
+            return true;
+    return false;
+}
+
+int mm_scene_talk(const mm_scene *scene, cs_random *random, mm_scene_turn turns[MM_TALK_TURNS])
+{
+    int wanted = MM_TALK_TURNS - 2 + (int)cs_random_below(random, 3), count = 0;
+    while (count < wanted)
+        count += any_kind(random)(scene, random, &turns[count]) && !was_asked(turns, count);
+    return count;
+}

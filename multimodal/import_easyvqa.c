@@ -97,13 +97,19 @@ static json_t *group_questions(const char *path, const char *split, json_t *ques
     return samples;
 }
 
+/* Without an fsync for each of thousands of small files: one sync for all comes at the end. */
 static bool copy_file(const char *from, const char *to)
 {
     size_t size;
     char *data = cs_read_file(from, MM_IMAGE_MAX_BYTES, &size);
-    bool ok = data && cs_write_file(to, data, size);
+    if (!data)
+        return false;
+    FILE *f = fopen(to, "wb");
+    bool ok = f && fwrite(data, 1, size, f) == size;
+    if (f && fclose(f) != 0)
+        ok = false;
     free(data);
-    return ok;
+    return ok || cs_fail("%s: cannot write: %s", to, strerror(errno));
 }
 
 static bool copy_pictures(const char *source, const char *target, const char *split, json_t *samples)
@@ -181,8 +187,11 @@ bool mm_import_easyvqa(const char *source, const char *target, mm_import_counts 
     counts[0] = counts[1] = (mm_import_counts){0};
     char *final = trimmed(target), *temporary = final ? format_text("%s.tmp-%ld", final, (long)getpid()) : NULL;
     bool ok = temporary && cs_make_folder(temporary) && import_split(source, temporary, "train", &counts[0]) &&
-              import_split(source, temporary, "test", &counts[1]) && cs_sync_folder(temporary) &&
-              move_into_place(temporary, final);
+              import_split(source, temporary, "test", &counts[1]);
+    if (ok) {
+        sync(); /* the pictures, all at once, before the name that says they are there */
+        ok = move_into_place(temporary, final);
+    }
     if (!ok && temporary) {
         char *why = cs_strdup(cs_error());
         cs_remove_folder(temporary);

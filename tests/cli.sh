@@ -52,4 +52,21 @@ check "output to a full disk fails" [ $? = 1 ]
 "$csmoe" --help 2>"$dir/output" | true
 check "a reader that left early is no error" [ ! -s "$dir/output" ]
 
+cat >"$dir/bad.jsonl" <<'END'
+{"id": 1, "conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]}
+{"id": 2, "image": "none.png", "conversations": [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": "a"}]}
+{"id": 3, "conversations": [{"from": "human", "value": "hi"}]}
+{"id": 4
+END
+head -n 1 "$dir/bad.jsonl" >"$dir/good.jsonl"
+expect "check-data accepts good data" 0 "1 good samples with 1 turns and 0 pictures; 0 bad" check-data "$dir/good.jsonl"
+expect "check-data names a missing picture" 1 "bad.jsonl:2: sample 1: .*none.png: no such picture" check-data "$dir/bad.jsonl"
+expect "check-data goes on behind a fault" 1 "bad.jsonl:3: sample 2: .*has no answer" check-data "$dir/bad.jsonl"
+expect "check-data names line and column" 1 "bad.jsonl:4:[0-9]+: syntax error" check-data "$dir/bad.jsonl"
+expect "check-data counts" 1 "1 good samples .* 3 bad samples, 3 faults" check-data "$dir/bad.jsonl"
+expect "check-data without a file" 1 "nowhere.json: cannot open" check-data "$dir/nowhere.json"
+expect "import of an unknown kind" 2 "unknown KIND 'easyvqa'; did you mean 'easy-vqa'" import easyvqa "$dir" "$dir/out"
+expect "import of a folder without the data" 1 "questions.json: cannot open" import easy-vqa "$dir" "$dir/out"
+check "a failed import leaves nothing" [ -z "$(ls -d "$dir"/out* 2>/dev/null)" ]
+
 exit $bad

@@ -19,6 +19,8 @@ static int cmd_version(int argc, char **argv)
 
 /* In alphabetical order; the functions are declared in tools/commands.h. */
 static const cs_command commands[] = {
+    {"check-data", "report every fault of a data file", cmd_check_data},
+    {"import", "turn public data into LLaVA-format JSON", cmd_import},
     {"version", "print the version", cmd_version},
 };
 

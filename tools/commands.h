@@ -14,7 +14,8 @@ typedef struct cs_command {
     cs_command_fn *run;
 } cs_command;
 
-/* The commands with a file of their own, in alphabetical order, go here: cs_command_fn cmd_devices, cmd_eval; */
+/* The commands with a file of their own, in alphabetical order. */
+cs_command_fn cmd_check_data, cmd_import;
 
 /* Runs the command that argv[1] names; says which one is nearest when there is none. `prefix` is what stands before the
  * name on the command line: "" for the program itself, "tokenizer" for that command's own commands. "help [COMMAND]"

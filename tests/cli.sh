@@ -65,8 +65,8 @@ expect "check-data goes on behind a fault" 1 "bad.jsonl:3: sample 2: .*has no an
 expect "check-data names line and column" 1 "bad.jsonl:4:[0-9]+: syntax error" check-data "$dir/bad.jsonl"
 expect "check-data counts" 1 "1 good samples .* 3 bad samples, 3 faults" check-data "$dir/bad.jsonl"
 expect "check-data without a file" 1 "nowhere.json: cannot open" check-data "$dir/nowhere.json"
-expect "import of an unknown kind" 2 "unknown KIND 'easyvqa'; did you mean 'easy-vqa'" import easyvqa "$dir" "$dir/out"
-expect "import of a folder without the data" 1 "questions.json: cannot open" import easy-vqa "$dir" "$dir/out"
-check "a failed import leaves nothing" [ -z "$(ls -d "$dir"/out* 2>/dev/null)" ]
+expect "import of an unknown kind" 2 "unknown KIND 'easyvqa'; did you mean 'easy-vqa'" import easyvqa "$dir" "$dir/made"
+expect "import of a folder without the data" 1 "questions.json: cannot open" import easy-vqa "$dir" "$dir/made"
+check "a failed import leaves nothing" [ -z "$(ls -d "$dir"/made* 2>/dev/null)" ]
 
 exit $bad

@@ -69,4 +69,22 @@ expect "import of an unknown kind" 2 "unknown KIND 'easyvqa'; did you mean 'easy
 expect "import of a folder without the data" 1 "questions.json: cannot open" import easy-vqa "$dir" "$dir/made"
 check "a failed import leaves nothing" [ -z "$(ls -d "$dir"/made* 2>/dev/null)" ]
 
+expect "synth draws pictures" 0 "5 pictures to train on, 1 to test on" synth "$dir/set" --images 5
+check "synth writes the pictures" [ -s "$dir/set/images/train-000004.png" ]
+expect "synth replaces its own folder" 0 "6 pictures" synth "$dir/set" --images 6
+mkdir "$dir/mine" && echo x >"$dir/mine/notes"
+expect "synth spares another folder" 1 "mine: the folder holds something else" synth "$dir/mine"
+check "nothing is left beside a refused folder" [ "$(find "$dir" -name '*.tmp-*' | wc -l)" = 0 ]
+expect "synth wants a picture" 2 "images" synth "$dir/none" --images 0
+expect "tokenizer train" 0 "t.model: [0-9]+ pieces" tokenizer train "$dir/set/train.json" --vocabulary 80 --out "$dir/t.model"
+expect "tokenizer encode" 0 "^[0-9]+( [0-9]+)*$" tokenizer encode "$dir/t.model" "Is there a circle?"
+"$csmoe" tokenizer encode "$dir/t.model" "Is there a circle?" >"$dir/ids"
+expect "tokenizer decode" 0 "^Is there a circle\?$" tokenizer decode "$dir/t.model" "$(cat "$dir/ids")"
+expect "an id out of range" 1 "99999" tokenizer decode "$dir/t.model" 99999
+expect "an id that is none" 1 "'x' is not an id" tokenizer decode "$dir/t.model" "1 x"
+expect "a tokenizer that is none" 1 "train.json: not a SentencePiece model" tokenizer encode "$dir/set/train.json" a
+expect "a missing text" 1 "nothing.txt: cannot open" tokenizer train "$dir/nothing.txt" --out "$dir/u.model"
+expect "an unknown type of tokenizer" 2 "did you mean 'bpe'" tokenizer train "$dir/ids" --type brp
+check "no model is left by a failure" [ ! -e "$dir/u.model" ]
+
 exit $bad

@@ -59,8 +59,7 @@ static void reproduce(const char *vectors, const char *model, int bos)
     assert_true(json_array_size(cases) > 0);
     if (bos < 0)
         assert_int_equal(mm_tokenizer_size(t), json_integer_value(json_object_get(root, "vocab_size")));
-    json_array_foreach(cases, n, item)
-    {
+    json_array_foreach(cases, n, item) {
         json_t *text = json_object_get(item, "text"), *want = json_object_get(item, "ids");
         json_t *decoded = json_object_get(item, "decoded");
         int32_t *ids;
@@ -140,8 +139,7 @@ static void llama2c_file_equals_its_origin(void **state)
     size_t n;
     if (!t)
         fail_msg("%s", cs_error());
-    json_array_foreach(json_object_get(root, "cases"), n, item)
-    {
+    json_array_foreach(json_object_get(root, "cases"), n, item) {
         json_t *text = json_object_get(item, "text"), *want = json_object_get(item, "ids");
         int32_t *ids;
         size_t count;
@@ -337,6 +335,12 @@ static void refuses_truncated_models(void **state)
     /* A cut between two fields leaves a smaller, valid message; all others are seen. */
     assert_in_range(refused, 80, 97);
     mm_tokenizer_free(t);
+}
+
+static void refuses_a_truncated_llama2c_file(void **state)
+{
+    (void)state;
+    size_t size;
     char *path = shared("data/stories260k/tok512.bin");
     char *data = cs_read_file(path, 1 << 20, &size);
     char folder[] = "/tmp/csmoe-test-XXXXXX";
@@ -366,6 +370,7 @@ int main(void)
         cmocka_unit_test(refuses_bad_training),
         cmocka_unit_test(refuses_what_is_no_model),
         cmocka_unit_test(refuses_truncated_models),
+        cmocka_unit_test(refuses_a_truncated_llama2c_file),
     };
     return cmocka_run_group_tests_name("tokenizer", tests, NULL, NULL);
 }

@@ -21,6 +21,8 @@ static int cmd_version(int argc, char **argv)
 static const cs_command commands[] = {
     {"check-data", "report every fault of a data file", cmd_check_data},
     {"import", "turn public data into LLaVA-format JSON", cmd_import},
+    {"synth", "draw the demonstration data set", cmd_synth},
+    {"tokenizer", "train a tokenizer, encode, decode", cmd_tokenizer},
     {"version", "print the version", cmd_version},
 };
 

@@ -59,6 +59,23 @@ count_tap() {
     echo "$good passed, $bad failed, $skips skipped"
 }
 
+# count_summary NAME COMMAND...: runs a command whose last line is "N passed, N failed"; a bad exit status without a failed
+# case is one failure. Failed cases, and everything after an error, are shown.
+count_summary() {
+    log=$logs/$1.log
+    shift
+    "$@" >"$log" 2>&1
+    status=$?
+    good=$(sed -n '$s/^\([0-9]*\) passed, [0-9]* failed.*/\1/p' "$log")
+    bad=$(sed -n '$s/^[0-9]* passed, \([0-9]*\) failed.*/\1/p' "$log")
+    [ -n "$good" ] || good=0 bad=1
+    [ "$status" != 0 ] && [ "$bad" = 0 ] && bad=1
+    passed=$((passed + good))
+    failed=$((failed + bad))
+    [ "$bad" = 0 ] || tail -n 60 "$log"
+    echo "$good passed, $bad failed"
+}
+
 # build FOLDER MESON-OPTIONS...: configures once and builds.
 build() {
     folder=$1

@@ -346,7 +346,7 @@ static bool store_f64(enum nn_st_type type, const void *raw, size_t i, void *out
 
 static bool store_f32(enum nn_st_type type, const void *raw, size_t i, void *out)
 {
-    double value[1];
+    double value[1] = {0};
     if (!store_f64(type, (const char *)raw + i * types[type].size, 0, value))
         return false;
     ((float *)out)[i] = (float)value[0];

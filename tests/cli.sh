@@ -47,6 +47,13 @@ expect "unknown command far from all" 2 "unknown command 'xyzzyxyzzy'; 'csmoe --
 expect "unknown option" 2 "csmoe version: unknown option '--frobnicate'" version --frobnicate
 expect "unexpected argument" 2 "unexpected argument 'now'" version now
 
+expect "devices lists one and marks it" 0 "^\* [0-9]+  " devices
+expect "devices as JSON" 0 '"max_storage_range": [0-9]+' devices --json
+expect_without_driver() {
+    VK_DRIVER_FILES=/nonexistent.json expect "$@"
+}
+expect_without_driver "no Vulkan driver" 1 "^error: .*[Vv]ulkan" devices
+
 "$csmoe" version >/dev/full 2>"$dir/output"
 check "output to a full disk fails" [ $? = 1 ]
 "$csmoe" --help 2>"$dir/output" | true

@@ -82,8 +82,8 @@ static void print_device(const vk_caps *c, size_t index, bool chosen)
     char uuid[37];
     print_uuid(uuid, c->uuid);
     printf("%c %zu  %s (%s)\n", chosen ? '*' : ' ', index, c->name, type_name(c->type));
-    printf("     driver     %s, %s; Vulkan %u.%u.%u\n", c->driver, c->driver_info, c->api_version >> 22 & 0x7f,
-           c->api_version >> 12 & 0x3ff, c->api_version & 0xfff);
+    printf("     driver     %s%s%s; Vulkan %u.%u.%u\n", c->driver, *c->driver_info ? ", " : "", c->driver_info,
+           c->api_version >> 22 & 0x7f, c->api_version >> 12 & 0x3ff, c->api_version & 0xfff);
     printf("     UUID       %s\n", uuid);
     printf("     memory     %.1f GiB; one storage buffer up to %.1f MiB\n", (double)c->memory_bytes / 0x1p30,
            (double)c->max_storage_range / 0x1p20);

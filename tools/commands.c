@@ -20,6 +20,7 @@ static int cmd_version(int argc, char **argv)
 /* In alphabetical order; the functions are declared in tools/commands.h. */
 static const cs_command commands[] = {
     {"check-data", "report every fault of a data file", cmd_check_data},
+    {"devices", "list the Vulkan devices and which one is taken", cmd_devices},
     {"import", "turn public data into LLaVA-format JSON", cmd_import},
     {"synth", "draw the demonstration data set", cmd_synth},
     {"tokenizer", "train a tokenizer, encode, decode", cmd_tokenizer},

@@ -16,11 +16,13 @@ typedef struct cs_command {
 
 /* The commands with a file of their own, in alphabetical order. */
 cs_command_fn cmd_check_data, cmd_import, cmd_synth, cmd_tokenizer;
+cs_command_fn cmd_check_data;
+cs_command_fn cmd_devices;
+cs_command_fn cmd_import;
 
 /* Runs the command that argv[1] names; says which one is nearest when there is none. `prefix` is what stands before the
- * name on the command line: "" for the program itself, "tokenizer" for that command's own commands. "help [COMMAND]"
- * and
- * "--help" list the commands or show one's help. */
+ * name on the command line: "" for the program itself, "tokenizer" for that command's own commands.
+ * "help [COMMAND]" and "--help" list the commands or show one's help. */
 int cs_run_command(const char *prefix, const cs_command *commands, size_t count, int argc, char **argv);
 
 /* The program: argv as main() gets it. */

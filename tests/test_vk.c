@@ -10,7 +10,8 @@
 #include <cmocka.h>
 
 #include "base/error.h"
-#include "vk/vk.h"
+#include "base/file.h"
+#include "vk/internal.h"
 
 #define check(condition) \
     do { \
@@ -304,6 +305,263 @@ static void test_bad_dispatch(void **state)
     vk_close(&device);
 }
 
+static void test_splitting(void **state)
+{
+    (void)state;
+    vk_device *device = open_plain();
+    vk_range x = take(device, 256), y = take(device, 256);
+    struct axpy_push push = {64, 0, 0, 1};
+    vk_dispatch big = axpy(&push, x, y), small = big;
+    big.flops = 200e9; /* more than a whole submit's allowance on any device */
+    for (int i = 0; i < 4; i++)
+        check(vk_run(device, &big));
+    assert_int_equal(vk_counters_get(device).submits, 3);
+    for (int i = 0; i < 100; i++)
+        check(vk_run(device, &small));
+    assert_int_equal(vk_counters_get(device).submits, 4);
+    uint64_t value = vk_next_value(device);
+    assert_false(vk_done(device, value));
+    assert_int_equal(vk_submit(device), value);
+    assert_int_equal(vk_submit(device), value); /* nothing recorded: the last one */
+    check(vk_wait(device, value));
+    assert_true(vk_done(device, value));
+    assert_false(vk_wait(device, value + 1));
+    vk_close(&device);
+}
+
+static void test_dry(void **state)
+{
+    (void)state;
+    const uint64_t huge = UINT64_C(1) << 40;
+    vk_device *device = open_plain();
+    vk_range real = take(device, 4096);
+    check(vk_fill(device, real, 7));
+    vk_memory_stats before = vk_memory_get(device);
+    vk_counters counted = vk_counters_get(device);
+    check(vk_dry(device, true));
+    vk_range a = take(device, huge), b = take(device, 1 << 20);
+    struct axpy_push push = {64};
+    vk_dispatch dispatch = axpy(&push, b, b);
+    uint32_t word = 1;
+    check(vk_run(device, &dispatch));
+    check(vk_copy(device, b, (vk_range){a.block, a.offset, b.size}));
+    check(vk_upload(device, real, &word, 4));
+    check(vk_read(device, b, &word, 4));
+    assert_int_equal(word, 0);
+    const uint32_t *later = vk_read_ready(device, vk_read_later(device, real));
+    assert_int_equal(*later, 0);
+    vk_free(device, &a);
+    check(vk_dry(device, false));
+    vk_memory_stats after = vk_memory_get(device);
+    vk_counters now = vk_counters_get(device);
+    assert_int_equal(after.reserved, before.reserved);
+    assert_int_equal(after.used, before.used + (1 << 20));
+    assert_int_equal(after.peak, before.used + (1 << 20) + huge);
+    assert_memory_equal(&now, &counted, sizeof now);
+    assert_false(vk_run(device, &dispatch));
+    assert_non_null(strstr(cs_error(), "dry device"));
+    check(vk_read(device, real, &word, 4));
+    assert_int_equal(word, 7);
+    vk_free(device, &b);
+    vk_close(&device);
+}
+
+static void test_profile(void **state)
+{
+    (void)state;
+    vk_device *device = open_with((vk_params){.profile = true});
+    enum { N = 1 << 12, CALLS = 1500 }; /* more than one command buffer has timestamps for */
+    if (!vk_device_caps(device)->timestamps) {
+        vk_close(&device);
+        skip();
+    }
+    vk_range x = take(device, N * 4), y = take(device, N * 4);
+    struct axpy_push push = {N, 0, 0, 1};
+    vk_dispatch dispatch = axpy(&push, x, y);
+    double ns, samples[CALLS + 1], sum = 0;
+    uint64_t calls;
+    check(vk_fill(device, x, 0));
+    check(vk_fill(device, y, 0));
+    check(vk_run(device, &dispatch)); /* the first run of a kernel compiles it on some drivers */
+    vk_profile_reset(device);
+    dispatch.label = "axpy.test";
+    for (int i = 0; i < CALLS; i++)
+        check(vk_run(device, &dispatch));
+    check(vk_profile_get(device, "axpy.test", &ns, &calls));
+    assert_int_equal(calls, CALLS);
+    assert_true(ns > 0 && ns < 60e9);
+    assert_int_equal(vk_profile_samples(device, "axpy.test", samples, CALLS + 1), CALLS);
+    for (int i = 0; i < CALLS; i++)
+        sum += samples[i];
+    assert_true(sum > 0.999 * ns && sum < 1.001 * ns);
+    assert_int_equal(vk_counters_get(device).host_waits, 0); /* the profile's own waits do not count */
+
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    check(vk_profile_print(device, out));
+    fclose(out);
+    assert_non_null(strstr(text, "axpy.test"));
+    assert_non_null(strstr(text, "1500 dispatches"));
+    free(text);
+    vk_profile_reset(device);
+    check(vk_profile_get(device, "axpy.test", &ns, &calls));
+    assert_int_equal(calls, 0);
+    vk_close(&device);
+}
+
+/* Opens with that cache folder, runs a kernel, closes. */
+static void use_cache(const char *folder)
+{
+    vk_device *device = open_with((vk_params){.cache_folder = folder});
+    vk_range x = take(device, 256), y = take(device, 256);
+    float value = 0;
+    check(vk_fill(device, x, 0));
+    check(vk_fill(device, y, 0));
+    run_axpy(device, x, y, (struct axpy_push){64, 0, 0, 3});
+    check(vk_read(device, y, &value, sizeof value));
+    assert_float_equal(value, 3, 0);
+    vk_close(&device);
+}
+
+static void test_pipeline_cache(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/csmoe-cache-XXXXXX", path[256];
+    assert_non_null(mkdtemp(folder));
+    vk_device *device = open_plain();
+    int used = snprintf(path, sizeof path, "%s/pipelines-", folder);
+    for (int i = 0; i < 16; i++)
+        used += snprintf(path + used, sizeof path - (size_t)used, "%02x", vk_device_caps(device)->pipeline_cache_uuid[i]);
+    vk_close(&device);
+
+    use_cache(folder);
+    size_t size, again;
+    char *good = cs_read_file(path, 1 << 28, &size);
+    check(good);
+    for (int damage = 0; damage < 4; damage++) {
+        char *bad = malloc(size);
+        memcpy(bad, good, size);
+        bad[damage == 0 ? 24 : size - 1] ^= 1; /* of other kernels; a flipped bit; cut short; empty */
+        check(cs_write_file(path, bad, damage < 2 ? size : damage == 2 ? 20 : 0));
+        free(bad);
+        use_cache(folder);
+        char *now = cs_read_file(path, 1 << 28, &again);
+        check(now);
+        assert_int_equal(again, size);
+        assert_memory_equal(now, good, 32); /* replaced by a valid one for the same device and kernels */
+        free(now);
+    }
+    free(good);
+    check(cs_remove_folder(folder));
+    check(cs_write_file(folder, "x", 1)); /* a file where the folder should be: no cache, no failure */
+    use_cache(folder);
+    unlink(folder);
+}
+
+static void test_device_lost(void **state)
+{
+    (void)state;
+    enum { N = 1 << 20 };
+    vk_device *device = open_plain();
+    vk_range x = take(device, N * 4), y = take(device, N * 4);
+    struct axpy_push push = {N, 1, 1, 1};
+    vk_dispatch dispatch = axpy(&push, x, y);
+    dispatch.label = "the long one";
+    dispatch.groups[0] = 1024;
+    for (int i = 0; i < 100; i++)
+        check(vk_run(device, &dispatch));
+    check(vk_submit(device));
+    assert_false(vk_check(device, VK_ERROR_DEVICE_LOST, "waiting for the device"));
+    assert_non_null(strstr(cs_error(), "was lost while waiting for the device; last kernels in flight: the long one"));
+    assert_false(vk_run(device, &dispatch));
+    assert_non_null(strstr(cs_error(), "was lost"));
+    assert_int_equal(vk_submit(device), 0);
+    assert_false(vk_wait(device, 2));
+    uint32_t word;
+    assert_false(vk_read(device, x, &word, 4));
+    assert_false(vk_upload(device, x, &word, 4));
+    vk_close(&device);
+    assert_null(device);
+}
+
+/* More distinct texel ranges than a block keeps views of. */
+static void test_many_views(void **state)
+{
+    (void)state;
+    enum { OFFSETS = 4096 };
+    vk_device *device = open_plain();
+    vk_range x = take(device, OFFSETS * 256), y = take(device, 256);
+    uint32_t push = 1, word;
+    check(vk_fill(device, x, 1));
+    check(vk_fill(device, y, 0));
+    for (uint32_t i = 0; i < 5 * OFFSETS; i++) {
+        vk_range part = {x.block, x.offset + i % OFFSETS * 256, 16 * (1 + i / OFFSETS)};
+        vk_dispatch dispatch = {
+            .kernel = "xor_texel", .spec = {1, i % 2}, .specs = 2, .binds = 2, .push = &push, .push_bytes = 4,
+            .bind = {{part, VK_READ | VK_TEXEL}, {y, VK_READ | VK_WRITE}}, .groups = {1, 1, 1},
+        };
+        check(vk_run(device, &dispatch));
+    }
+    check(vk_read(device, y, &word, 4));
+    assert_int_equal(word, 5 * OFFSETS / 2 % 2); /* x ^ key is 1 on every other turn */
+    vk_close(&device);
+}
+
+static void test_runtime_kernel(void **state)
+{
+    (void)state;
+#ifndef HAVE_SHADERC
+    skip();
+#endif
+    static const char text[] = "#version 460\n#include \"value.glsl\"\nlayout(local_size_x_id = 0, local_size_x = 64) in;\n"
+                               "layout(set = 0, binding = 0) readonly buffer X { float x[]; };\n"
+                               "layout(set = 0, binding = 1) buffer Y { float y[]; };\n"
+                               "void main() { y[gl_GlobalInvocationID.x] = VALUE; }\n";
+    static const char value[] = "#define VALUE 42.0\n", broken[] = "#version 460\nvoid main() { nonsense; }\n";
+    char folder[] = "/tmp/csmoe-shaders-XXXXXX", path[256], include[256];
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/axpy.comp", folder);
+    snprintf(include, sizeof include, "%s/include", folder);
+    check(cs_make_folder(include));
+    snprintf(include, sizeof include, "%s/include/value.glsl", folder);
+    check(cs_write_file(include, value, strlen(value)));
+    setenv("CSMOE_SHADER_DIR", folder, 1);
+    for (int turn = 0; turn < 2; turn++) {
+        check(cs_write_file(path, turn ? broken : text, strlen(turn ? broken : text)));
+        vk_device *device = open_plain();
+        vk_range x = take(device, 256), y = take(device, 256);
+        struct axpy_push push = {64};
+        vk_dispatch dispatch = axpy(&push, x, y);
+        float found = 0;
+        if (turn) {
+            assert_false(vk_run(device, &dispatch));
+            assert_non_null(strstr(cs_error(), "axpy.comp:2: error: 'nonsense' : undeclared identifier"));
+        } else {
+            check(vk_run(device, &dispatch));
+            check(vk_read(device, y, &found, sizeof found));
+            assert_float_equal(found, 42, 0);
+        }
+        vk_close(&device);
+    }
+    unsetenv("CSMOE_SHADER_DIR");
+    check(cs_remove_folder(folder));
+}
+
+static void test_spirv_val(void **state)
+{
+    (void)state;
+    if (system("spirv-val --version >/dev/null 2>&1"))
+        skip();
+    for (size_t i = 0; i < vk_kernel_source_count; i++) {
+        FILE *pipe = popen("spirv-val --target-env vulkan1.2 -", "w");
+        assert_non_null(pipe);
+        assert_int_equal(fwrite(vk_kernel_sources[i].code, 1, vk_kernel_sources[i].bytes, pipe), vk_kernel_sources[i].bytes);
+        if (pclose(pipe))
+            fail_msg("spirv-val rejects kernel %s", vk_kernel_sources[i].name);
+    }
+}
+
 static void test_no_messages(void **state)
 {
     (void)state;
@@ -313,11 +571,15 @@ static void test_no_messages(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_list),        cmocka_unit_test(test_selectors),
-        cmocka_unit_test(test_alloc),       cmocka_unit_test(test_out_of_memory),
-        cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_chain),
-        cmocka_unit_test(test_independent), cmocka_unit_test(test_texel),
-        cmocka_unit_test(test_tickets),     cmocka_unit_test(test_bad_dispatch),
+        cmocka_unit_test(test_list),           cmocka_unit_test(test_selectors),
+        cmocka_unit_test(test_alloc),          cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_chain),
+        cmocka_unit_test(test_independent),    cmocka_unit_test(test_texel),
+        cmocka_unit_test(test_tickets),        cmocka_unit_test(test_bad_dispatch),
+        cmocka_unit_test(test_splitting),      cmocka_unit_test(test_dry),
+        cmocka_unit_test(test_profile),        cmocka_unit_test(test_pipeline_cache),
+        cmocka_unit_test(test_device_lost),    cmocka_unit_test(test_many_views),
+        cmocka_unit_test(test_runtime_kernel), cmocka_unit_test(test_spirv_val),
         cmocka_unit_test(test_no_messages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

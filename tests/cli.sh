@@ -11,15 +11,20 @@ bad=0
 # expect NAME STATUS PATTERN ARGUMENTS...: runs csmoe; its exit status must be STATUS and its output (both streams) must
 # have a line matching the extended regular expression PATTERN.
 expect() {
-    name=$1 wanted=$2 pattern=$3
-    shift 3
-    "$csmoe" "$@" >"$dir/output" 2>&1 </dev/null
+    expect_from "$csmoe" "$@"
+}
+
+# expect_from COMMAND NAME STATUS PATTERN ARGUMENTS...: the same for another command than csmoe.
+expect_from() {
+    command=$1 name=$2 wanted=$3 pattern=$4
+    shift 4
+    "$command" "$@" >"$dir/output" 2>&1 </dev/null
     status=$?
     if [ "$status" = "$wanted" ] && grep -qE -e "$pattern" "$dir/output"; then
         echo "ok - $name"
     else
         echo "not ok - $name"
-        echo "# csmoe $*"
+        echo "# $command $*"
         echo "# exit status $status, wanted $wanted; no line matches: $pattern"
         sed 's/^/# /' "$dir/output" | head -n 20
         bad=1
@@ -49,10 +54,13 @@ expect "unexpected argument" 2 "unexpected argument 'now'" version now
 
 expect "devices lists one and marks it" 0 "^\* [0-9]+  " devices
 expect "devices as JSON" 0 '"max_storage_range": [0-9]+' devices --json
-expect_without_driver() {
-    VK_DRIVER_FILES=/nonexistent.json expect "$@"
+without_driver() {
+    (
+        export VK_DRIVER_FILES=/nonexistent.json
+        "$csmoe" "$@"
+    )
 }
-expect_without_driver "no Vulkan driver" 1 "^error: .*[Vv]ulkan" devices
+expect_from without_driver "no Vulkan driver" 1 "^error: no Vulkan driver is installed" devices
 
 "$csmoe" version >/dev/full 2>"$dir/output"
 check "output to a full disk fails" [ $? = 1 ]
@@ -93,5 +101,68 @@ expect "a tokenizer that is none" 1 "train.json: not a SentencePiece model" toke
 expect "a missing text" 1 "nothing.txt: cannot open" tokenizer train "$dir/nothing.txt" --out "$dir/u.model"
 expect "an unknown type of tokenizer" 2 "did you mean 'bpe'" tokenizer train "$dir/ids" --type brp
 check "no model is left by a failure" [ ! -e "$dir/u.model" ]
+
+
+# ---- data ----
+
+data=$dir/data
+expect "synth draws pictures" 0 "20 pictures to train on, 2 to test on" synth "$data" --images 20 --seed 3
+"$csmoe" synth "$dir/again" --images 20 --seed 3 >/dev/null 2>&1
+check "synth is deterministic" diff -rq "$data" "$dir/again"
+"$csmoe" synth "$dir/other" --images 20 --seed 4 >/dev/null 2>&1
+check "another seed draws other pictures" [ "$(cat "$data"/train.json)" != "$(cat "$dir/other/train.json")" ]
+expect "synth: no pictures" 2 "--images 0: must be a whole number from 1" synth "$dir/none" --images 0
+check "wrong usage makes no folder" [ ! -e "$dir/none" ]
+echo "in the way" >"$dir/file"
+expect "synth into a file" 1 "^error: .*$dir/file: .*[Nn]ot a directory" synth "$dir/file"
+expect "synth into a folder that cannot be made" 1 "^error: .*/proc/none.*: cannot make the folder" synth /proc/none
+expect "synth without a folder" 2 "DIR is missing" synth
+
+expect "check-data: sound data" 0 "" check-data "$data/train.json"
+expect "check-data: no such file" 1 "^error: .*$dir/absent.json: cannot open" check-data "$dir/absent.json"
+
+# faulty NAME PATTERN JSON: check-data of this text must fail with a line matching PATTERN.
+faulty() {
+    printf '%s\n' "$3" >"$data/faulty.json"
+    expect "check-data: $1" 1 "$2" check-data "$data/faulty.json"
+}
+picture=images/train-000000.png
+turns='"conversations":[{"from":"human","value":"<image>\nWhat?"},{"from":"gpt","value":"yes"}]'
+faulty "syntax error with line and column" "faulty.json:2:[0-9]+" "[
+{\"id\": \"a\" \"image\": 3}]"
+faulty "missing conversations, with the sample's index" "sample 1.*conversations" \
+    "[{\"id\":\"a\",\"image\":\"$picture\",$turns},{\"id\":\"b\",\"image\":\"$picture\"}]"
+faulty "<image> without a picture" "<image>" "[{\"id\":\"a\",$turns}]"
+faulty "a picture without <image>" "<image>" \
+    "[{\"id\":\"a\",\"image\":\"$picture\",\"conversations\":[{\"from\":\"human\",\"value\":\"x\"},{\"from\":\"gpt\",\"value\":\"y\"}]}]"
+faulty "missing picture" "images/absent.png" "[{\"id\":\"a\",\"image\":\"images/absent.png\",$turns}]"
+: >"$data/images/empty.png"
+head -c 100 "$data/$picture" >"$data/images/truncated.png"
+echo "this is no picture" >"$data/images/text.png"
+faulty "empty picture" "empty.png: empty file" "[{\"id\":\"a\",\"image\":\"images/empty.png\",$turns}]"
+faulty "truncated picture" "truncated.png: truncated picture" "[{\"id\":\"a\",\"image\":\"images/truncated.png\",$turns}]"
+faulty "picture that is none" "text.png: not a PNG or JPEG" "[{\"id\":\"a\",\"image\":\"images/text.png\",$turns}]"
+faulty "a folder as picture" "images: no such picture" "[{\"id\":\"a\",\"image\":\"images\",$turns}]"
+
+expect "import: unknown kind" 2 "easy-vqq.*easy-vqa" import easy-vqq "$dir" "$dir/imported"
+expect "import: no such source" 1 "^error: .*$dir/absent" import easy-vqa "$dir/absent" "$dir/imported"
+check "a failed import leaves nothing" [ ! -e "$dir/imported" ]
+
+# ---- tokenizer ----
+
+model=$dir/tokenizer.model
+expect "tokenizer train" 0 "" tokenizer train "$data/train.json" --vocabulary 120 --type unigram --out "$model"
+text="Is there a cross?"
+ids=$("$csmoe" tokenizer encode "$model" "$text")
+expect "tokenizer decode reverses encode" 0 "^Is there a cross\?$" tokenizer decode "$model" "$ids"
+expect "tokenizer: a file that is none" 1 "^error: .*$dir/file" tokenizer encode "$dir/file" "$text"
+expect "tokenizer: no such file" 1 "^error: .*$dir/absent.model: cannot open" tokenizer encode "$dir/absent.model" "$text"
+head -c 1000 "$model" >"$dir/truncated.model"
+expect "tokenizer: truncated model" 1 "^error: .*truncated.model" tokenizer encode "$dir/truncated.model" "$text"
+expect "tokenizer: ids that are none" 1 "^error: .*x7" tokenizer decode "$model" "5 x7"
+expect "tokenizer: ids out of range" 1 "^error: .*999999" tokenizer decode "$model" "5 999999"
+expect "tokenizer train: unknown type" 2 "bpee.*bpe" tokenizer train "$data/train.json" --type bpee
+expect "tokenizer train: no such text" 1 "^error: .*absent.txt" tokenizer train "$dir/absent.txt" --out "$dir/absent.model"
+check "a failed training leaves no model" [ ! -e "$dir/absent.model" ]
 
 exit $bad

@@ -87,7 +87,7 @@ void cs_writer_abort(cs_writer *w)
     writer_free(w);
 }
 
-static bool sync_parent(const char *path)
+bool cs_sync_parent(const char *path)
 {
     char *folder = cs_strdup(path);
     if (!folder)
@@ -115,7 +115,7 @@ bool cs_writer_commit(cs_writer *w)
         cs_writer_abort(w);
         return false;
     }
-    ok = sync_parent(w->path);
+    ok = cs_sync_parent(w->path);
     writer_free(w);
     return ok;
 }

@@ -33,6 +33,8 @@ bool cs_make_folder(const char *path);
 bool cs_remove_folder(const char *path);
 /* Makes earlier renames in this folder durable. */
 bool cs_sync_folder(const char *path);
+/* The same for the folder that the path stands in. */
+bool cs_sync_parent(const char *path);
 bool cs_is_folder(const char *path);
 bool cs_is_file(const char *path);
 

@@ -202,21 +202,13 @@ int mm_model_roots(const mm_model *m, nn_tensor *loss, float scale, nn_root *roo
 
 static nn_tensor *decode(mm_model *m, nn_tape *tape, nn_tensor *x, const int32_t *positions, int64_t tokens, mm_cache *cache, nn_pass_context *c)
 {
-    static const int32_t first = 0;
     c->mixtures = vision_mixtures(m);
     c->positions = nn_input(tape, NN_I32, 1, &tokens, positions);
     x = nn_reshape(tape, x, 3, (int64_t[]){1, tokens, m->config->text.width});
     x = mm_decoder_forward(tape, &m->decoder, x, cache, c, false);
-    int32_t last = (int32_t)tokens - 1;
-    if (tokens > 1) {
-        /* The row's number must outlive this call: it is kept in the scratch behind the look-up's index. */
-        struct mm_model_scratch *s = &m->scratch;
-        if (!cs_grow(&s->places, &s->places_room, 1, 4, "the prompt"))
-            return NULL;
-        (void)first;
-        s->places[0] = last;
-        x = pick_rows(m, tape, x, s->places, 1);
-    }
+    m->scratch.last = (int32_t)tokens - 1;
+    if (tokens > 1)
+        x = pick_rows(m, tape, x, &m->scratch.last, 1);
     return nn_keep(mm_decoder_logits(tape, &m->decoder, x));
 }
 

@@ -28,6 +28,7 @@ typedef struct mm_model {
     struct mm_model_scratch { /* host copies that a tape reads from, valid until the next forward pass */
         int32_t *index, *places, *inverse;
         size_t index_room, places_room, inverse_room;
+        int32_t last; /* row of a prompt that predicts what comes next */
     } scratch;
 } mm_model;
 

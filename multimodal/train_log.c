@@ -1,0 +1,175 @@
+#include "multimodal/train_log.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+
+struct mm_train_log {
+    FILE *file;
+    char *path;
+    const mm_model *model;
+    int every;
+    double begin, last; /* seconds of the first and of the latest record */
+    uint64_t first;     /* steps done when it began */
+    double rate;        /* tokens per second, smoothed */
+    double loss;        /* smoothed, for the eye */
+    bool started;
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int mm_train_log_floats(const mm_mixture *x)
+{
+    return NN_MOE_LOSSES + 1 + x->moe->config.experts;
+}
+
+/* Cuts the file behind the last whole line whose step is at most `done`. */
+static bool cut_log(const char *path, uint64_t done)
+{
+    if (!cs_is_file(path))
+        return true;
+    size_t size, kept = 0;
+    char *text = cs_read_file(path, (size_t)1 << 31, &size);
+    if (!text)
+        return false;
+    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+        uint64_t step;
+        if (sscanf(line, "{\"step\": %" SCNu64, &step) == 1 && step > done)
+            break;
+        kept = (size_t)(end + 1 - text);
+    }
+    free(text);
+    return truncate(path, (off_t)kept) == 0 || cs_fail("%s: cannot shorten: %s", path, strerror(errno));
+}
+
+mm_train_log *mm_train_log_open(const char *run, const mm_model *model, uint64_t done, int every)
+{
+    mm_train_log *l = cs_alloc(1, sizeof *l, "the log");
+    if (!l)
+        return NULL;
+    *l = (mm_train_log){.model = model, .every = every, .first = done, .begin = now(), .last = now()};
+    l->path = cs_join(run, "log.jsonl");
+    if (l->path && cut_log(l->path, done)) {
+        if ((l->file = fopen(l->path, "a")))
+            return l;
+        cs_fail("%s: cannot write: %s", l->path, strerror(errno));
+    }
+    free(l->path);
+    free(l);
+    return NULL;
+}
+
+/* ---- the file --------------------------------------------------------------------------------------------------------- */
+
+/* NaN and infinity are not JSON: null. */
+static json_t *number(double x)
+{
+    return isfinite(x) ? json_real(x) : json_null();
+}
+
+static json_t *mixture_json(const mm_mixture *x, const float *f, bool competed)
+{
+    json_t *o = json_object(), *load = json_array();
+    json_object_set_new(o, "name", json_string(x->name));
+    json_object_set_new(o, "competed", json_boolean(competed));
+    for (int k = 0; k < NN_MOE_LOSSES; k++)
+        if (isfinite(f[k]))
+            json_object_set_new(o, nn_moe_loss_names[k], json_real(f[k]));
+    json_object_set_new(o, "entropy", number(f[NN_MOE_LOSSES]));
+    for (int e = 0; e < x->moe->config.experts; e++)
+        json_array_append_new(load, number(f[NN_MOE_LOSSES + 1 + e]));
+    json_object_set_new(o, "load", load);
+    return o;
+}
+
+static bool write_line(mm_train_log *l, const mm_step_record *r, double rate)
+{
+    json_t *o = json_object();
+    json_object_set_new(o, "step", json_integer((json_int_t)r->step));
+    json_object_set_new(o, "loss", number(r->loss));
+    json_object_set_new(o, "lr", number(r->lr));
+    json_object_set_new(o, "grad_norm", number(r->norm));
+    json_object_set_new(o, "tokens", json_integer((json_int_t)r->tokens));
+    json_object_set_new(o, "tokens_per_second", number(rate));
+    json_object_set_new(o, "seconds", number(l->last - l->begin));
+    json_t *layers = json_array();
+    const float *f = r->mixtures;
+    for (int i = 0; i < l->model->mixtures; i++) {
+        json_array_append_new(layers, mixture_json(&l->model->mixture[i], f, r->competed && r->competed[i]));
+        f += mm_train_log_floats(&l->model->mixture[i]);
+    }
+    json_object_set_new(o, "mixtures", layers);
+    bool ok = json_dumpf(o, l->file, JSON_REAL_PRECISION(7)) == 0 && fputc('\n', l->file) != EOF && fflush(l->file) == 0;
+    json_decref(o);
+    return ok || cs_fail("%s: cannot write: %s", l->path, strerror(errno));
+}
+
+/* ---- the terminal ------------------------------------------------------------------------------------------------------ */
+
+static void duration(char *out, size_t size, double seconds)
+{
+    long s = seconds > 0 ? lrint(seconds) : 0;
+    if (s >= 3600)
+        snprintf(out, size, "%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60);
+    else
+        snprintf(out, size, "%ld:%02ld", s / 60, s % 60);
+}
+
+static void show(const mm_train_log *l, const mm_step_record *r)
+{
+    char left[32], bar[25];
+    double per_step = (l->last - l->begin) / (double)(r->step - l->first);
+    duration(left, sizeof left, per_step * (double)(r->total - r->step));
+    if (cs_progress_visible()) {
+        char line[160];
+        size_t full = (size_t)(24 * r->step / r->total);
+        memset(bar, '.', 24);
+        memset(bar, '#', full);
+        bar[24] = 0;
+        snprintf(line, sizeof line, "[%s] %" PRIu64 "/%" PRIu64 "  loss %.4f  %.0f tokens/s  ETA %s", bar, r->step, r->total, l->loss,
+                 l->rate, left);
+        cs_progress(line);
+    } else if (r->step % (uint64_t)l->every == 0 || r->step == r->total) {
+        cs_log(CS_LOG_INFO, "step %" PRIu64 "/%" PRIu64 "  loss %.4f  grad norm %.3f  lr %.2e  %.0f tokens/s  %.0f ms/step  ETA %s", r->step,
+               r->total, l->loss, r->norm, r->lr, l->rate, 1e3 * per_step, left);
+    }
+}
+
+bool mm_train_log_step(mm_train_log *l, const mm_step_record *r)
+{
+    double at = now(), rate = (double)r->tokens / fmax(at - l->last, 1e-6);
+    l->rate = l->started ? 0.95 * l->rate + 0.05 * rate : rate;
+    l->loss = l->started ? 0.95 * l->loss + 0.05 * r->loss : r->loss;
+    l->started = true;
+    l->last = at;
+    if (!write_line(l, r, rate))
+        return false;
+    show(l, r);
+    return true;
+}
+
+bool mm_train_log_close(mm_train_log *l)
+{
+    if (!l)
+        return true;
+    cs_progress(NULL);
+    bool ok = fclose(l->file) == 0 || cs_fail("%s: cannot write: %s", l->path, strerror(errno));
+    free(l->path);
+    free(l);
+    return ok;
+}

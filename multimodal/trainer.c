@@ -1,0 +1,409 @@
+#include "multimodal/trainer.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "multimodal/loader.h"
+#include "multimodal/run.h"
+#include "multimodal/train_log.h"
+#include "nn/competition_schedule.h"
+
+enum {
+    AHEAD = 2, /* steps recorded before the oldest must be done: keeps the device busy and memory bounded */
+    PENDING = AHEAD + 2,
+};
+
+/* A step whose figures are still on the device. */
+typedef struct pending {
+    uint64_t step, ticket, value; /* 1-based step; of the readback; of the timeline */
+    uint64_t tokens;
+    double lr;
+    const uint8_t *competed;
+} pending;
+
+typedef struct trainer {
+    const mm_train_params *params;
+    mm_config config;
+    mm_tokenizer *tokenizer;
+    mm_dataset *data;
+    mm_loader *loader;
+    mm_format format;
+    vk_device *device;
+    mm_model *model;
+    nn_tape *tape;
+    mm_train_log *log;
+    nn_train_state state;
+    uint64_t total;
+    uint8_t *compete;    /* [total][mixtures] the schedule, a row a step */
+    nn_root *roots;
+    mm_batch **batches;  /* [accumulate] of the present step */
+    vk_range figures;    /* device: [accumulate] losses, gradient norm, then per mixture its floats */
+    uint64_t figure_count;
+    pending pending[PENDING];
+    uint64_t read;       /* steps whose figures have been read */
+    uint64_t waits;      /* host waits inside of steps */
+} trainer;
+
+/* ---- opening ---------------------------------------------------------------------------------------------------------- */
+
+static bool open_data(trainer *t, uint64_t first)
+{
+    const mm_data_config *d = &t->config.data;
+    const mm_dataset_params dataset = {.image_root = d->image_root, .skip_bad = d->skip_bad};
+    if (!t->data && !(t->data = mm_dataset_open(d->train, &dataset)))
+        return false;
+    if (t->data->bad)
+        cs_log(CS_LOG_WARN, "%s: %zu of %zu samples skipped", d->train, t->data->bad, t->data->count + t->data->bad);
+    mm_loader_params p = {
+        .format = t->format,
+        .batch = t->config.train.batch,
+        .shuffle = true,
+        .group_by_length = d->group_by_length,
+        .seed = (uint64_t)t->config.seed,
+        .flip_x = d->flip_x,
+        .flip_y = d->flip_y,
+        .shift = d->shift,
+        .prefetch = d->prefetch,
+        .cache_bytes = (size_t)d->cache_mib << 20,
+        .skip_bad = d->skip_bad,
+    };
+    t->loader = mm_loader_open(t->data, &p, first * (uint64_t)t->config.train.accumulate);
+    return t->loader;
+}
+
+static bool need(const char *value, const char *key, const char *config)
+{
+    return value || cs_fail("%s: %s is not set: name a file there or with --set %s=FILE", config, key, key);
+}
+
+static bool open_inputs(trainer *t)
+{
+    const mm_train_params *p = t->params;
+    return mm_config_read(&t->config, p->config, p->sets, p->set_count) && need(t->config.data.train, "data.train", p->config) &&
+           need(t->config.data.tokenizer, "data.tokenizer", p->config) &&
+           (t->tokenizer = mm_tokenizer_load(t->config.data.tokenizer)) && mm_config_format(&t->config, t->tokenizer, &t->format);
+}
+
+static bool open_model(trainer *t)
+{
+    t->device = vk_open(&(vk_params){.selector = t->params->device, .profile = t->params->profile != NULL});
+    return t->device && (t->model = mm_model_new(t->device, &t->config, mm_tokenizer_size(t->tokenizer), true)) &&
+           (t->tape = nn_tape_new(t->device));
+}
+
+static uint64_t total_steps(const trainer *t)
+{
+    const mm_train_config *c = &t->config.train;
+    uint64_t micro = mm_loader_steps_per_epoch(t->loader) * (uint64_t)c->epochs, accumulate = (uint64_t)c->accumulate;
+    return c->steps ? (uint64_t)c->steps : (micro + accumulate - 1) / accumulate;
+}
+
+/* Draws the competition schedule, unless a checkpoint has brought it. */
+static bool make_schedule(trainer *t)
+{
+    const mm_competition_config *c = &t->config.competition;
+    nn_train_state *s = &t->state;
+    if (!t->model->mixtures)
+        return true;
+    if (!s->schedule && !nn_competition_draw(t->model->mixtures, t->total, c->rate, c->warmup, c->max_layers, (uint64_t)t->config.seed, s))
+        return false;
+    size_t mixtures = (size_t)t->model->mixtures;
+    if (!(t->compete = cs_alloc((size_t)t->total, mixtures, "the competition schedule")))
+        return false;
+    for (uint64_t step = (uint64_t)s->schedule_first; step < t->total; step++)
+        for (size_t i = 0; i < mixtures; i++)
+            t->compete[step * mixtures + i] = s->schedule[(int64_t)i * s->schedule_steps + (int64_t)step - s->schedule_first];
+    return true;
+}
+
+static bool same_config(const trainer *t, const char *folder)
+{
+    char *path = cs_join(folder, "config.json");
+    mm_config *saved = cs_alloc(1, sizeof *saved, "the configuration");
+    bool ok = path && saved && mm_config_read(saved, path, NULL, 0) && mm_decoder_complete(&saved->text, mm_tokenizer_size(t->tokenizer));
+    if (ok && !cs_config_same(&t->config.tables, &saved->tables))
+        ok = cs_fail_in("%s: this checkpoint is of another configuration", path);
+    if (saved)
+        mm_config_release(saved);
+    free(saved);
+    free(path);
+    return ok;
+}
+
+static bool load_checkpoint(trainer *t)
+{
+    char *folder = mm_run_checkpoint(t->params->out);
+    if (!folder)
+        return false;
+    char *model = cs_join(folder, "model.safetensors"), *state = cs_join(folder, "trainer.safetensors");
+    bool ok = model && state && same_config(t, folder) && nn_params_load(t->model->params, model) &&
+              nn_train_state_load(t->model->params, &t->state, state);
+    if (ok)
+        cs_log(CS_LOG_INFO, "going on from %s", folder);
+    free(model);
+    free(state);
+    free(folder);
+    return ok;
+}
+
+static bool open_run(trainer *t)
+{
+    const char *out = t->params->out;
+    if (!t->params->resume && mm_run_exists(out))
+        return cs_fail("%s: has checkpoints already; go on from them with --resume or name another folder with --out", out);
+    if (!mm_run_prepare(out))
+        return false;
+    t->state.seed = (uint64_t)t->config.seed;
+    return !t->params->resume || load_checkpoint(t);
+}
+
+static bool make_buffers(trainer *t)
+{
+    size_t accumulate = (size_t)t->config.train.accumulate, mixtures = (size_t)t->model->mixtures;
+    t->figure_count = accumulate + 1;
+    for (size_t i = 0; i < mixtures; i++)
+        t->figure_count += (uint64_t)mm_train_log_floats(&t->model->mixture[i]);
+    t->figures = vk_alloc(t->device, t->figure_count * 4, VK_MEMORY_DEVICE, "the log's figures");
+    t->figures.size = t->figure_count * 4;
+    t->batches = cs_alloc(accumulate, sizeof *t->batches, "the batches");
+    t->roots = cs_alloc(1 + mixtures * NN_MOE_LOSSES, sizeof *t->roots, "the losses");
+    return t->figures.block && t->batches && t->roots;
+}
+
+static bool trainer_open(trainer *t)
+{
+    if (!open_inputs(t) || !open_model(t) || !open_run(t) || !open_data(t, t->state.step))
+        return false;
+    t->total = total_steps(t);
+    t->read = t->state.step;
+    return make_schedule(t) && make_buffers(t) &&
+           (t->log = mm_train_log_open(t->params->out, t->model, t->state.step, t->config.train.log_every));
+}
+
+static bool trainer_close(trainer *t)
+{
+    bool ok = mm_train_log_close(t->log);
+    mm_loader_close(t->loader);
+    mm_dataset_close(t->data);
+    nn_tape_free(&t->tape);
+    if (t->device)
+        vk_free(t->device, &t->figures);
+    mm_model_free(&t->model);
+    mm_tokenizer_free(t->tokenizer);
+    vk_close(&t->device);
+    free(t->state.schedule);
+    free(t->compete);
+    free(t->roots);
+    free(t->batches);
+    mm_config_release(&t->config);
+    return ok;
+}
+
+/* ---- one step --------------------------------------------------------------------------------------------------------- */
+
+static bool copy_figure(trainer *t, uint64_t at, const nn_tensor *from)
+{
+    if (!from)
+        return true;
+    uint64_t bytes = (uint64_t)nn_count(from) * 4;
+    vk_range src = nn_read_bind(from).range, dst = {t->figures.block, t->figures.offset + at * 4, bytes};
+    src.size = bytes;
+    return vk_copy(t->device, dst, src);
+}
+
+static bool copy_figures(trainer *t, int micro, const nn_tensor *loss)
+{
+    if (!copy_figure(t, (uint64_t)micro, loss))
+        return false;
+    uint64_t at = (uint64_t)t->config.train.accumulate + 1;
+    for (int i = 0; i < t->model->mixtures; i++) {
+        const nn_moe_result *r = &t->model->results[i];
+        for (int k = 0; k < NN_MOE_LOSSES; k++)
+            if (!copy_figure(t, at + (uint64_t)k, r->loss[k]))
+                return false;
+        if (!copy_figure(t, at + NN_MOE_LOSSES, r->entropy) || !copy_figure(t, at + NN_MOE_LOSSES + 1, r->load))
+            return false;
+        at += (uint64_t)mm_train_log_floats(&t->model->mixture[i]);
+    }
+    return true;
+}
+
+static bool run_micro(trainer *t, int micro, int64_t labels, const uint8_t *compete)
+{
+    mm_model *m = t->model;
+    nn_tensor *loss, *best;
+    nn_tape_reset(t->tape);
+    const mm_forward how = {.training = true, .compete = compete, .loss_scale = 1.0f / (float)labels};
+    if (!mm_model_forward(m, t->tape, t->batches[micro], &how, &loss, &best))
+        return false;
+    for (int i = 0; i < m->mixtures; i++) {
+        for (int k = 0; k < NN_MOE_LOSSES; k++)
+            nn_keep(m->results[i].loss[k]);
+        nn_keep(m->results[i].entropy);
+        nn_keep(m->results[i].load);
+    }
+    int roots = mm_model_roots(m, loss, 1.0f / (float)t->config.train.accumulate, t->roots);
+    return nn_tape_run(t->tape, t->roots, roots) && copy_figures(t, micro, loss);
+}
+
+static void free_batches(trainer *t)
+{
+    for (int i = 0; i < t->config.train.accumulate; i++)
+        if (t->batches[i]) {
+            mm_batch_free(t->batches[i]);
+            free(t->batches[i]);
+            t->batches[i] = NULL;
+        }
+}
+
+static bool next_batches(trainer *t, int64_t *labels, uint64_t *tokens)
+{
+    *labels = 0;
+    *tokens = 0;
+    for (int i = 0; i < t->config.train.accumulate; i++) {
+        if (!mm_loader_next(t->loader, &t->batches[i]))
+            return false;
+        *labels += t->batches[i]->labels;
+        for (int s = 0; s < t->batches[i]->samples; s++)
+            *tokens += (uint64_t)t->batches[i]->length[s];
+    }
+    return true;
+}
+
+static bool record_step(trainer *t, uint64_t step, pending *p)
+{
+    const mm_train_config *c = &t->config.train;
+    int64_t labels;
+    if (!next_batches(t, &labels, &p->tokens))
+        return false;
+    p->step = step + 1;
+    p->lr = nn_lr((enum nn_schedule)c->schedule, c->lr, c->min_lr_ratio, step, (uint64_t)((double)c->warmup * (double)t->total), t->total);
+    p->competed = t->compete ? t->compete + step * (uint64_t)t->model->mixtures : NULL;
+    uint64_t waits = vk_counters_get(t->device).host_waits;
+    if (!nn_params_zero_grad(t->model->params))
+        return false;
+    for (int i = 0; i < c->accumulate; i++)
+        if (!run_micro(t, i, labels, p->competed))
+            return false;
+    const nn_adamw adamw = {.lr = (float)p->lr, .beta1 = c->beta1, .beta2 = c->beta2, .eps = c->eps, .decay = c->weight_decay, .clip = c->clip};
+    vk_range norm = {t->figures.block, t->figures.offset + (uint64_t)c->accumulate * 4, 4};
+    if (!nn_params_step(t->model->params, &adamw, step + 1, norm) || !(p->ticket = vk_read_later(t->device, t->figures)) ||
+        !(p->value = vk_submit(t->device)))
+        return false;
+    t->waits += vk_counters_get(t->device).host_waits - waits;
+    free_batches(t);
+    return true;
+}
+
+/* Marks figures of losses that this step did not compute; the device's copy still has an older step's. */
+static void blank_missing(const trainer *t, const pending *p, float *figures)
+{
+    for (int i = 0; i < t->model->mixtures; i++) {
+        bool competed = p->competed && p->competed[i];
+        for (int k = 0; k < NN_MOE_LOSSES; k++)
+            if (!nn_moe_has_loss(k, competed))
+                figures[k] = NAN;
+        figures += mm_train_log_floats(&t->model->mixture[i]);
+    }
+}
+
+static bool log_step(trainer *t, const pending *p)
+{
+    const float *host = vk_read_ready(t->device, p->ticket);
+    if (!host)
+        return cs_fail("step %llu: its figures were not there when its work was done", (unsigned long long)p->step);
+    float *figures = cs_alloc(t->figure_count, sizeof *figures, "the log");
+    if (!figures)
+        return false;
+    memcpy(figures, host, t->figure_count * sizeof *figures);
+    mm_step_record r = {.step = p->step, .total = t->total, .lr = p->lr, .tokens = p->tokens, .competed = p->competed};
+    int accumulate = t->config.train.accumulate;
+    for (int i = 0; i < accumulate; i++)
+        r.loss += figures[i];
+    r.norm = figures[accumulate];
+    r.mixtures = figures + accumulate + 1;
+    blank_missing(t, p, figures + accumulate + 1);
+    bool ok = mm_train_log_step(t->log, &r);
+    if (ok && !isfinite(r.loss))
+        ok = cs_fail("step %llu: the loss is %f; a smaller train.lr or a train.clip may help", (unsigned long long)p->step, r.loss);
+    free(figures);
+    return ok;
+}
+
+/* Logs every step whose work is done, and waits for those more than `ahead` behind. */
+static bool collect(trainer *t, uint64_t recorded, uint64_t ahead)
+{
+    while (t->read < recorded) {
+        pending *p = &t->pending[t->read % PENDING];
+        if (recorded - t->read > ahead ? !vk_wait(t->device, p->value) : !vk_done(t->device, p->value))
+            return recorded - t->read <= ahead;
+        if (!log_step(t, p))
+            return false;
+        t->read++;
+    }
+    return true;
+}
+
+static bool save(trainer *t, uint64_t step)
+{
+    if (!collect(t, step, 0))
+        return false;
+    t->state.step = step;
+    return mm_run_save(t->params->out, t->model, t->tokenizer, &t->state, t->config.train.keep);
+}
+
+static bool train(trainer *t, bool *stopped)
+{
+    const mm_train_config *c = &t->config.train;
+    uint64_t step = t->state.step, saved = step;
+    if (step >= t->total)
+        cs_log(CS_LOG_INFO, "%s: all %llu steps are done", t->params->out, (unsigned long long)t->total);
+    while (step < t->total && !(t->params->stop && *t->params->stop)) {
+        if (!record_step(t, step, &t->pending[step % PENDING]) || !collect(t, ++step, AHEAD))
+            return false;
+        if (c->save_every && step % (uint64_t)c->save_every == 0) {
+            if (!save(t, step))
+                return false;
+            saved = step;
+        }
+    }
+    *stopped = step < t->total;
+    return (saved == step && step > 0) || save(t, step);
+}
+
+static void summary(const trainer *t)
+{
+    vk_memory_stats m = vk_memory_get(t->device);
+    mm_loader_stats l = mm_loader_get_stats(t->loader);
+    cs_log(CS_LOG_INFO, "device memory: %.1f MiB at most; padding: %.1f%% of the tokens", (double)m.peak / (1 << 20),
+           100.0 * (double)l.padding / (double)(l.tokens + l.padding + 1));
+    if (l.dropped_turns || l.cut_samples || l.bad_images)
+        cs_log(CS_LOG_WARN, "data.max_tokens dropped %zu turns and cut %zu samples; %zu pictures were unreadable", l.dropped_turns,
+               l.cut_samples, l.bad_images);
+}
+
+bool mm_train(const mm_train_params *params, bool *stopped)
+{
+    trainer t = {.params = params};
+    *stopped = false;
+    bool ok = trainer_open(&t);
+    if (ok) {
+        cs_log(CS_LOG_INFO, "%llu parameters, %d mixtures of experts, %zu samples, %llu steps", (unsigned long long)nn_params_elements(t.model->params, false),
+               t.model->mixtures, t.data->count, (unsigned long long)t.total);
+        ok = train(&t, stopped);
+        if (t.batches)
+            free_batches(&t);
+        if (ok)
+            summary(&t);
+    }
+    if (ok && params->profile) {
+        ok = vk_profile_print(t.device, params->profile);
+        fprintf(params->profile, "host waits inside training steps: %llu\n", (unsigned long long)t.waits);
+    }
+    return trainer_close(&t) && ok;
+}

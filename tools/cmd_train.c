@@ -1,0 +1,56 @@
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/log.h"
+#include "multimodal/config.h"
+#include "multimodal/trainer.h"
+#include "tools/commands.h"
+#include "tools/options.h"
+
+static volatile sig_atomic_t stop;
+
+/* The first Ctrl-C asks; the second one, of someone who cannot wait, ends the program. */
+static void ask_to_stop(int signal_number)
+{
+    stop = 1;
+    signal(signal_number, SIG_DFL);
+}
+
+int cmd_train(int argc, char **argv)
+{
+    mm_train_params p = {.stop = &stop};
+    cs_strings sets = {0};
+    bool profile = false, describe = false;
+    const cs_option options[] = {
+        {"out", CS_OPT_STRING, &p.out, .arg = "RUN", .doc = "folder of the run: log.jsonl and checkpoints"},
+        {"set", CS_OPT_LIST, &sets, .arg = "KEY=VALUE", .doc = "override a key of the configuration, as in --set train.lr=1e-3"},
+        {"resume", CS_OPT_FLAG, &p.resume, .doc = "go on from the run's newest checkpoint"},
+        {"device", CS_OPT_STRING, &p.device, .arg = "N", .doc = "device: index, part of the name or UUID"},
+        {"profile", CS_OPT_FLAG, &profile, .doc = "time every kernel and print a table at the end"},
+        {"describe-config", CS_OPT_FLAG, &describe, .doc = "print every key of the configuration (Markdown) and stop"},
+    };
+    const char *config = NULL;
+    const cs_positional positionals[] = {{"CONFIG.json", CS_OPTIONAL, &config, "configuration, see docs/configuration.md"}};
+    const cs_syntax syntax = {"train", "Trains a model. Ctrl-C finishes the step, saves a checkpoint and says how to go on.", options,
+                              CS_COUNT(options), positionals, CS_COUNT(positionals)};
+    int status;
+    if (!cs_parse(&syntax, argc, argv, &status))
+        return status;
+    if (describe)
+        return mm_config_describe(stdout) ? 0 : cs_failed();
+    if (!config || !p.out)
+        return cs_wrong_usage("train", config ? "--out RUN is missing: the folder for checkpoints and log" : "CONFIG.json is missing");
+    p.config = config;
+    p.sets = sets.items;
+    p.set_count = sets.count;
+    p.profile = profile ? stdout : NULL;
+    signal(SIGINT, ask_to_stop);
+    signal(SIGTERM, ask_to_stop);
+    bool stopped;
+    bool ok = mm_train(&p, &stopped);
+    if (ok && stopped)
+        cs_log(CS_LOG_INFO, "stopped and saved; go on with the same command and --resume");
+    free(sets.items);
+    return ok ? 0 : cs_failed();
+}

@@ -185,11 +185,23 @@ static bool fit_crop(const mm_image *image, const mm_preprocess *pre, mm_image *
     return resample(&whole, &centre, out);
 }
 
+/* Every way to fit leaves such a picture as it is. */
+static bool is_fitted(const mm_image *image, const mm_preprocess *pre)
+{
+    return image->width == pre->size && image->height == pre->size;
+}
+
 bool mm_image_fit(const mm_image *image, const mm_preprocess *pre, mm_image *out)
 {
     *out = (mm_image){0};
     if (pre->size < 1 || pre->size > MM_IMAGE_MAX_SIDE)
         return cs_fail("fitting a picture: a square of %d pixels a side is not possible", pre->size);
+    if (is_fitted(image, pre)) {
+        if (!mm_image_new(pre->size, pre->size, out))
+            return false;
+        memcpy(out->rgb, image->rgb, 3 * (size_t)pre->size * pre->size);
+        return true;
+    }
     switch (pre->fit) {
     case MM_FIT_PAD:
         return fit_pad(image, pre, out);
@@ -212,21 +224,26 @@ bool mm_image_patches(const mm_image *image, const mm_preprocess *pre, const mm_
     if (pre->patch < 1 || pre->size < 1 || pre->size % pre->patch != 0)
         return cs_fail("cutting a picture into patches: %d pixels do not divide into patches of %d", pre->size,
                        pre->patch);
-    mm_image fitted;
-    if (!mm_image_fit(image, pre, &fitted))
+    mm_image own = {0};
+    if (!is_fitted(image, pre) && !mm_image_fit(image, pre, &own))
         return false;
+    const uint8_t *pixels = own.rgb ? own.rgb : image->rgb;
+    float value[3][256];
+    for (int c = 0; c < 3; c++)
+        for (int v = 0; v < 256; v++)
+            value[c][v] = (v / 255.0f - pre->mean[c]) / pre->std[c];
     const mm_augment none = {0}, *a = augment ? augment : &none;
     int n = pre->size, p = pre->patch, grid = n / p, dx = wrap(a->dx, n), dy = wrap(a->dy, n);
     for (int y = 0; y < n; y++) {
         int fy = wrap(y - dy, n), from_y = a->flip_y ? n - 1 - fy : fy;
         for (int x = 0; x < n; x++) {
             int fx = wrap(x - dx, n), from_x = a->flip_x ? n - 1 - fx : fx;
-            const uint8_t *rgb = fitted.rgb + 3 * ((size_t)from_y * n + from_x);
+            const uint8_t *rgb = pixels + 3 * ((size_t)from_y * n + from_x);
             float *row = out + (size_t)((y / p) * grid + x / p) * 3 * p * p + (y % p) * p + x % p;
             for (int c = 0; c < 3; c++)
-                row[c * p * p] = (rgb[c] / 255.0f - pre->mean[c]) / pre->std[c];
+                row[c * p * p] = value[c][rgb[c]];
         }
     }
-    mm_image_free(&fitted);
+    mm_image_free(&own);
     return true;
 }

@@ -73,7 +73,7 @@ static bool commit(encoder *e, const mm_span *span)
     size_t count;
     if (!mm_tokenizer_encode(e->format->tokenizer, r->text, r->length, &ids, &count))
         return false;
-    if (count < r->id_count || memcmp(ids, r->ids, r->id_count * sizeof *ids) != 0) {
+    if (count < r->id_count || (r->id_count && memcmp(ids, r->ids, r->id_count * sizeof *ids) != 0)) {
         /* A token would reach across the cut: from here on the text stands for itself. */
         free(ids);
         memmove(r->text, r->text + r->done, r->length - r->done);
@@ -103,7 +103,9 @@ static bool append(run *r, const char *text, size_t length)
 {
     for (; r->after_marker && length && strchr(" \t\r\n", *text); text++)
         length--;
-    r->after_marker = r->after_marker && !length;
+    if (!length)
+        return true;
+    r->after_marker = false;
     if (!cs_grow(&r->text, &r->capacity, r->length + length, 1, "the text of a sample"))
         return false;
     memcpy(r->text + r->length, text, length);

@@ -156,6 +156,44 @@ static void resuming_gives_the_same_batches(void **state)
     mm_loader_close(resumed);
 }
 
+/* Every flip and shift that may be drawn, and no other, comes up; the next epoch draws anew. */
+static void augmentation_is_drawn_per_sample_and_epoch(void **state)
+{
+    (void)state;
+    mm_loader_params p = params();
+    p.shuffle = p.group_by_length = false;
+    p.flip_x = true;
+    p.shift = 1;
+    mm_image picture;
+    float plain[4 * 48], want[4 * 48];
+    int drawn[2][3][3] = {0};
+    assert_true(mm_image_load(in_folder("0.png"), &picture));
+    mm_loader *l = mm_loader_open(data, &p, 0);
+    for (int step = 0; step < 60 * STEPS; step++) {
+        mm_batch *b = next(l);
+        for (int i = 0; i < b->samples; i++) {
+            if (b->sample_index[i] % 7)
+                continue;
+            memcpy(plain, b->patches + (size_t)b->image_index[i] * 4 * 48, sizeof plain);
+            int found = 0;
+            for (int n = 0; n < 18; n++) {
+                mm_augment a = {.flip_x = n / 9, .dx = n / 3 % 3 - 1, .dy = n % 3 - 1};
+                assert_true(mm_image_patches(&picture, &p.format.picture, &a, want));
+                if (!memcmp(plain, want, sizeof want)) {
+                    drawn[n / 9][n / 3 % 3][n % 3]++;
+                    found++;
+                }
+            }
+            assert_int_equal(found, 1);
+        }
+        drop(b);
+    }
+    for (int n = 0; n < 18; n++)
+        assert_true(drawn[n / 9][n / 3 % 3][n % 3] > 0);
+    mm_loader_close(l);
+    mm_image_free(&picture);
+}
+
 static void another_seed_gives_another_order(void **state)
 {
     (void)state;
@@ -225,10 +263,14 @@ static void patches_are_the_pictures(void **state)
         for (int i = 0; i < b->samples; i++) {
             if (b->image_index[i] < 0)
                 continue;
-            const float *patch = b->patches + b->image_index[i] * b->patches_per_image * b->patch_values;
-            float want = (float)(40 * (b->sample_index[i] % 7) + 5) / 255;
-            for (int v = 0; v < b->patches_per_image * b->patch_values; v++)
-                assert_float_equal(patch[v], want, 1e-6f);
+            char name[32];
+            snprintf(name, sizeof name, "%u.png", b->sample_index[i] % 7);
+            mm_image picture;
+            float want[4 * 48];
+            assert_true(mm_image_load(in_folder(name), &picture));
+            assert_true(mm_image_patches(&picture, &p.format.picture, NULL, want));
+            same_bytes(b->patches + (size_t)b->image_index[i] * 4 * 48, want, sizeof want);
+            mm_image_free(&picture);
         }
         drop(b);
     }
@@ -330,6 +372,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_epoch_has_every_sample_once),
         cmocka_unit_test(resuming_gives_the_same_batches),
+        cmocka_unit_test(augmentation_is_drawn_per_sample_and_epoch),
         cmocka_unit_test(another_seed_gives_another_order),
         cmocka_unit_test(grouping_saves_padding),
         cmocka_unit_test(the_last_epoch_ends),

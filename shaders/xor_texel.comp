@@ -1,4 +1,4 @@
-// y ^= key ^ x, 16 bytes at a time, x read as a texel buffer: a checksum pass that shows a texel path is exact.
+// y ^= key ^ x, 16 bytes at a time, x read as a texel buffer. Exact, which lets a device show that its texel path is.
 #version 460
 #include "common.glsl"
 

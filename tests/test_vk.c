@@ -234,6 +234,7 @@ static void test_texel(void **state)
         .kernel = "xor_texel", .spec = {32, 0xdeadbeef}, .specs = 2, .binds = 2, .push = &push, .push_bytes = 4,
         .bind = {{x, VK_READ | VK_TEXEL}, {y, VK_READ | VK_WRITE}}, .groups = {(N + 31) / 32, 1, 1},
     };
+    dispatch.subgroup = vk_device_caps(device)->subgroup_size <= 32 ? vk_device_caps(device)->subgroup_size : 0;
     check(vk_run(device, &dispatch));
     dispatch.bind[0].range = (vk_range){0}; /* none: a dispatch that reads nothing of it */
     dispatch.push = &(uint32_t){0};
@@ -297,6 +298,12 @@ static void test_bad_dispatch(void **state)
         assert_false(vk_run(device, &bad));
         assert_non_null(strstr(cs_error(), "workgroups in dimension 0"));
     }
+    bad = good;
+    bad.subgroup = 3;
+    assert_false(vk_run(device, &bad));
+    assert_non_null(strstr(cs_error(), "kernel axpy: subgroup size 3 is not one"));
+    assert_false(vk_copy(device, x, x));
+    assert_non_null(strstr(cs_error(), "overlap"));
     bad = good;
     bad.groups[1] = 0; /* nothing to do is fine */
     check(vk_run(device, &bad));

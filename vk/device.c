@@ -124,9 +124,9 @@ static void describe(const vk_device *device)
 {
     const vk_caps *caps = &device->caps;
     if (caps->type == VK_TYPE_CPU)
-        cs_log(CS_LOG_WARN, "device %zu: %s (%s), CPU driver: no GPU is used", device->index, caps->name, caps->driver_info);
+        cs_log(CS_LOG_WARN, "device %zu: %s, %s, CPU driver: no GPU is used", device->index, caps->name, caps->driver_info);
     else
-        cs_log(CS_LOG_INFO, "device %zu: %s (%s %s), %s", device->index, caps->name, caps->driver, caps->driver_info,
+        cs_log(CS_LOG_INFO, "device %zu: %s, %s %s, %s", device->index, caps->name, caps->driver, caps->driver_info,
                vk_size_text(caps->memory_bytes));
 }
 
@@ -149,7 +149,8 @@ static bool create_device(vk_device *device)
     if (caps->subgroup_control) {
         subgroup.pNext = v12.pNext;
         v12.pNext = &subgroup;
-        extensions[extension_count++] = VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME;
+        if (caps->api_version < VK_API_VERSION_1_3)
+            extensions[extension_count++] = VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME;
     }
     if (caps->device_fault) {
         fault.pNext = v12.pNext;

@@ -145,7 +145,7 @@ struct vk_kernels {
 
 bool vk_kernels_init(vk_device *device, const char *cache_folder);
 void vk_kernels_close(vk_device *device);
-/* Index of a kernel; VK_MAP_NONE with the error set (naming the nearest) if there is none. */
+/* Index of a kernel; VK_MAP_NONE with the error set if there is none. */
 uint32_t vk_kernel_find(vk_device *device, const char *name);
 const struct vk_pipeline *vk_pipeline_get(vk_device *device, const struct vk_pipeline_key *key);
 

@@ -96,7 +96,8 @@ static void probe_features(const struct vk_api *api, VkPhysicalDevice physical, 
     VkPhysicalDeviceVulkan11Features v11 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_FEATURES,
                                             .pNext = &v12};
     VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &v11};
-    bool size_control = vk_has_extension(api, physical, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
+    bool size_control = caps->api_version >= VK_API_VERSION_1_3 ||
+                        vk_has_extension(api, physical, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
     bool device_fault = vk_has_extension(api, physical, VK_EXT_DEVICE_FAULT_EXTENSION_NAME);
     if (size_control) {
         subgroup.pNext = v12.pNext;
@@ -121,12 +122,18 @@ static void probe_properties(const struct vk_api *api, VkPhysicalDevice physical
 {
     VkPhysicalDeviceSubgroupSizeControlProperties control = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES};
+    VkPhysicalDeviceMaintenance4Properties maintenance = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES};
     VkPhysicalDeviceVulkan12Properties v12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_PROPERTIES};
     VkPhysicalDeviceVulkan11Properties v11 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES,
                                               .pNext = &v12};
     VkPhysicalDeviceProperties2 properties = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &v11};
     if (caps->subgroup_control)
         v12.pNext = &control;
+    if (caps->api_version >= VK_API_VERSION_1_3) {
+        maintenance.pNext = v12.pNext;
+        v12.pNext = &maintenance;
+    }
     api->GetPhysicalDeviceProperties2(physical, &properties);
     memcpy(caps->pipeline_cache_uuid, properties.properties.pipelineCacheUUID, sizeof caps->pipeline_cache_uuid);
     memcpy(caps->uuid, v11.deviceUUID, sizeof caps->uuid);
@@ -143,6 +150,8 @@ static void probe_properties(const struct vk_api *api, VkPhysicalDevice physical
     caps->subgroup_arithmetic = compute && v11.subgroupSupportedOperations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
     caps->subgroup_shuffle = compute && v11.subgroupSupportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
     caps->max_allocation = v11.maxMemoryAllocationSize;
+    if (maintenance.maxBufferSize && maintenance.maxBufferSize < caps->max_allocation)
+        caps->max_allocation = maintenance.maxBufferSize;
 }
 
 bool vk_probe(const struct vk_api *api, VkPhysicalDevice physical, vk_caps *caps, bool *usable)

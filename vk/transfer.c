@@ -39,6 +39,8 @@ bool vk_copy(vk_device *device, vk_range dst, vk_range src)
     if (dst.size != src.size || dst.size % 4)
         return cs_fail("copying %llu bytes to %llu: sizes must be equal multiples of 4", (unsigned long long)src.size,
                        (unsigned long long)dst.size);
+    if (dst.block == src.block && dst.offset < src.offset + src.size && src.offset < dst.offset + dst.size)
+        return cs_fail("copying %llu bytes onto themselves: the ranges overlap", (unsigned long long)dst.size);
     if (device->dry || !dst.size)
         return true;
     return copy_range(device, dst, src, src.block->kind == VK_MEMORY_DEVICE, "copy");

@@ -45,7 +45,7 @@ typedef struct vk_params {
     /* Index, part of the name (case-insensitive) or UUID (32 hex digits, dashes allowed); "auto"; NULL: $CSMOE_DEVICE,
      * else auto. A selector that matches none or several devices is an error that lists them. */
     const char *selector;
-    bool profile;      /* timestamps around every dispatch */
+    bool profile;      /* timestamps around every command, which then run one after the other */
     bool quiet;        /* no line about the chosen device */
     const char *cache_folder; /* of the pipeline cache; NULL: $XDG_CACHE_HOME/csmoe or ~/.cache/csmoe; "" = no cache */
     uint64_t memory_limit;    /* bytes of device memory this device may hand out; 0 = the driver's budget */
@@ -78,7 +78,7 @@ typedef struct vk_range {
     uint64_t offset, size; /* bytes */
 } vk_range;
 
-/* Hands out `bytes` (rounded up to 256) from the arenas of that kind, growing them as needed. `what` names the use in
+/* Hands out `bytes` (taking up a multiple of 256; the range's size is `bytes`) from the arenas of that kind, growing them as needed. `what` names the use in
  * errors: "out of device memory for <what>: 1.5 GiB wanted, 310 MiB available of 8.0 GiB". none on failure.
  * Content is undefined. Allocation and release take effect in recording order: a range freed and handed out again is safe
  * to use in later commands of the stream, which is ordered after the earlier ones by tracked barriers. Not so for host
@@ -148,6 +148,7 @@ typedef struct vk_dispatch {
 bool vk_run(vk_device *device, const vk_dispatch *dispatch);
 /* dst and src of equal size (multiple of 4), not overlapping. */
 bool vk_copy(vk_device *device, vk_range dst, vk_range src);
+/* Sets every word of dst (a multiple of 4 bytes). */
 bool vk_fill(vk_device *device, vk_range dst, uint32_t value);
 /* Copies host bytes through the staging ring; `data` may be reused at once. Waits only if the ring is full of unfinished
  * work (counted as a host wait). */

@@ -5,6 +5,19 @@
 #include <string.h>
 
 const nn_op *const nn_op_table[] = {
+    &nn_op_activation,
+    &nn_op_add,
+    &nn_op_add_rows,
+    &nn_op_cross_entropy,
+    &nn_op_embedding,
+    &nn_op_gated,
+    &nn_op_gather_rows,
+    &nn_op_layer_norm,
+    &nn_op_reduce,
+    &nn_op_rms_norm,
+    &nn_op_rope,
+    &nn_op_softmax,
+    &nn_op_top_k,
     NULL,
 };
 

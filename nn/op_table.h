@@ -4,4 +4,18 @@
 
 #include "nn/nn.h"
 
+extern const nn_op nn_op_activation;
+extern const nn_op nn_op_add;
+extern const nn_op nn_op_add_rows;
+extern const nn_op nn_op_cross_entropy;
+extern const nn_op nn_op_embedding;
+extern const nn_op nn_op_gated;
+extern const nn_op nn_op_gather_rows;
+extern const nn_op nn_op_layer_norm;
+extern const nn_op nn_op_reduce;
+extern const nn_op nn_op_rms_norm;
+extern const nn_op nn_op_rope;
+extern const nn_op nn_op_softmax;
+extern const nn_op nn_op_top_k;
+
 #endif

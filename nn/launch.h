@@ -1,0 +1,78 @@
+/* Launching kernels over rows (shaders/include/rows.glsl): how work is cut into slices that can be bound and spread over
+ * invocations. For operators and the optimizer. */
+#ifndef NN_LAUNCH_H
+#define NN_LAUNCH_H
+
+#include "nn/nn.h"
+
+enum { NN_MAX_ROW_SPECS = 4, NN_MAX_ROW_BINDS = 6, NN_MAX_ROW_PUSH = 64 };
+
+/* A storage buffer with `stride` bytes per row, sliced with the rows; stride 0: whole in every slice. */
+typedef struct nn_row_bind {
+    vk_bind bind;
+    uint64_t stride;
+} nn_row_bind;
+
+typedef struct nn_launch {
+    const char *kernel;
+    int64_t rows, cols;
+    bool vector;    /* 16-byte accesses: every row starts on a multiple of 4 columns */
+    bool reduce;    /* some invocations per row that reduce over it; else one invocation per unit (4 columns or 1) */
+    int64_t per_row; /* invocations per row where not `reduce`; 0 = one per unit */
+    nn_row_bind bind[NN_MAX_ROW_BINDS];
+    uint32_t spec[NN_MAX_ROW_SPECS]; /* specialization constants 3, 4, ... */
+    const void *push;                /* what follows rows, units, first_row */
+    uint32_t push_bytes;
+    double flops;
+} nn_launch;
+
+/* Records the kernel, slice by slice. Fails where a row does not fit a storage buffer of the device. */
+bool nn_launch_rows(vk_device *device, const nn_launch *launch);
+
+/* Rows of `stride` bytes that one bind may hold, in a step that keeps every slice aligned: `rows` where all fit; 0 with the
+ * error set where none do. nn_slice_bind() is the bind of `count` of them. */
+int64_t nn_slice_rows(vk_device *device, const char *what, int64_t rows, uint64_t stride);
+vk_bind nn_slice_bind(vk_bind bind, int64_t first, int64_t count, uint64_t stride);
+
+/* Elementwise kernels see `count` elements as rows of one unit; both set from it. */
+typedef struct nn_flat {
+    int64_t rows, cols;
+    bool vector;
+    uint64_t stride;
+} nn_flat;
+nn_flat nn_flat_shape(int64_t count);
+
+/* to[i] = from[index[i]], rows of `cols` floats; `sources` rows in `from`. Flags as in gather_rows.comp. */
+enum {
+    NN_GATHER_ACCUMULATE = 1,   /* add to what is there */
+    NN_GATHER_ZERO_MISSING = 2, /* rows with a negative index become 0; else they are left alone */
+    NN_GATHER_COMPLEMENT = 4,   /* the index counts downwards from -1; others are left alone */
+};
+typedef struct nn_gather_launch {
+    vk_bind index, from, to;
+    int64_t sources, rows, cols;
+    uint32_t flags;
+} nn_gather_launch;
+bool nn_gather(vk_device *device, const nn_gather_launch *g);
+
+/* Chunks of rows that a sum over `rows` rows is cut into for its first pass, and the rows of each. A function of the shape
+ * only, so the order of summation is the same on every device. */
+int64_t nn_sum_chunks(int64_t rows, int64_t *chunk_rows);
+
+/* Sums of the columns of x [rows, cols]: columns before `split` are written or added to a, the rest to b (split = cols: none).
+ * Two passes in fixed order; the partial sums go to scratch. */
+typedef struct nn_column_sums {
+    vk_bind x, a, b;
+    int64_t rows, cols, split;
+    bool add_a, add_b;
+} nn_column_sums;
+bool nn_sum_columns(nn_exec *x, const nn_column_sums *s);
+
+/* Sum, or sum of squares, of `count` floats times `scale` into the one float of `result`, in fixed order: partial sums of
+ * chunks, then their sum. Scratch: nn_reduce_partials(count) floats. */
+int64_t nn_reduce_partials(int64_t count);
+bool nn_reduce_range(vk_device *device, vk_bind x, int64_t count, bool square, float scale, vk_bind partials, vk_bind result);
+/* The first pass alone: nn_reduce_partials(count) sums into `partials`. */
+bool nn_reduce_chunks(vk_device *device, vk_bind x, int64_t count, bool square, float scale, vk_bind partials);
+
+#endif

@@ -1,0 +1,192 @@
+/* Sums: y = a + b, and x + rows with the rows repeated over the leading dimensions. */
+#include "base/error.h"
+#include "nn/launch.h"
+#include "nn/op_table.h"
+#include "nn/op_util.h"
+#include "nn/ops.h"
+
+nn_tensor *nn_add(nn_tape *tape, nn_tensor *a, nn_tensor *b)
+{
+    nn_tensor *in[] = {a, b}, *y;
+    nn_apply(tape, &nn_op_add, NULL, in, 2, &y);
+    return y;
+}
+
+nn_tensor *nn_add_rows(nn_tape *tape, nn_tensor *x, nn_tensor *rows)
+{
+    nn_tensor *in[] = {x, rows}, *y;
+    nn_apply(tape, &nn_op_add_rows, NULL, in, 2, &y);
+    return y;
+}
+
+static double flops(const nn_node *n)
+{
+    return (double)nn_count(n->in[0]);
+}
+
+/* ---- add ------------------------------------------------------------------------------------------------------------ */
+
+static bool infer_add(nn_node *n)
+{
+    nn_shape_like(n->out[0], n->in[0]);
+    return nn_expect_alike("add", "a", n->in[0], "b", n->in[1]);
+}
+
+static bool forward_add(nn_exec *x, const nn_node *n)
+{
+    nn_flat f = nn_flat_shape(nn_count(n->in[0]));
+    uint32_t period = 0;
+    return nn_launch_rows(nn_device(x), &(nn_launch){
+        .kernel = "add",
+        .rows = f.rows,
+        .cols = f.cols,
+        .vector = f.vector,
+        .bind = {{nn_read_bind(n->in[0]), f.stride}, {nn_read_bind(n->in[1]), f.stride}, {nn_write_bind(n->out[0]), f.stride}},
+        .push = &period,
+        .push_bytes = sizeof period,
+        .flops = flops(n),
+    });
+}
+
+static bool launch_add_backward(nn_exec *x, const nn_node *n, vk_bind da, vk_bind db, uint32_t flags)
+{
+    nn_flat f = nn_flat_shape(nn_count(n->in[0]));
+    return nn_launch_rows(nn_device(x), &(nn_launch){
+        .kernel = "add_backward",
+        .rows = f.rows,
+        .cols = f.cols,
+        .vector = f.vector,
+        .bind = {{nn_dout_bind(n->out[0]), f.stride}, {da, f.stride}, {db, f.stride}},
+        .push = &flags,
+        .push_bytes = sizeof flags,
+        .flops = flops(n),
+    });
+}
+
+static bool backward_add(nn_exec *x, const nn_node *n)
+{
+    return nn_pair_backward(x, n, launch_add_backward);
+}
+
+/* ---- add_rows ------------------------------------------------------------------------------------------------------- */
+
+static bool infer_add_rows(nn_node *n)
+{
+    const nn_tensor *x = n->in[0], *rows = n->in[1];
+    nn_shape_like(n->out[0], x);
+    if (!nn_expect_floats("add_rows", "x", x) || !nn_expect_floats("add_rows", "rows", rows))
+        return false;
+    bool fits = rows->dims == 2 && x->dims >= 2 && x->shape[x->dims - 1] == rows->shape[1] &&
+                x->shape[x->dims - 2] == rows->shape[0];
+    return fits || cs_fail("add_rows: rows %s must be the last two dimensions of x %s", nn_shape_string(rows).text,
+                           nn_shape_string(x).text);
+}
+
+static bool forward_add_rows(nn_exec *x, const nn_node *n)
+{
+    int64_t cols = nn_cols(n->in[0]);
+    uint32_t period = (uint32_t)nn_rows(n->in[1]);
+    uint64_t stride = (uint64_t)cols * 4;
+    return nn_launch_rows(nn_device(x), &(nn_launch){
+        .kernel = "add",
+        .rows = nn_rows(n->in[0]),
+        .cols = cols,
+        .vector = cols % 4 == 0,
+        .bind = {{nn_read_bind(n->in[0]), stride}, {nn_read_bind(n->in[1]), 0}, {nn_write_bind(n->out[0]), stride}},
+        .push = &period,
+        .push_bytes = sizeof period,
+        .flops = flops(n),
+    });
+}
+
+static bool backward_add_rows(nn_exec *x, const nn_node *n)
+{
+    bool accumulate;
+    if (nn_wants_grad(n->in[0])) {
+        vk_bind da = nn_din_bind(x, n->in[0], &accumulate);
+        if (!launch_add_backward(x, n, da, (vk_bind){.access = VK_WRITE}, NN_WANT_A | (accumulate ? NN_ADD_A : 0)))
+            return false;
+    }
+    if (!nn_wants_grad(n->in[1]))
+        return true;
+    int64_t cols = nn_count(n->in[1]);
+    nn_column_sums sums = {
+        .x = nn_dout_bind(n->out[0]),
+        .b = {.access = VK_WRITE},
+        .rows = nn_count(n->in[0]) / cols,
+        .cols = cols,
+        .split = cols,
+    };
+    sums.a = nn_din_bind(x, n->in[1], &sums.add_a);
+    return nn_sum_columns(x, &sums);
+}
+
+/* ---- references: add is add_rows with as many rows as x ---------------------------------------------------------------- */
+
+static void ref_forward(const nn_ref *r)
+{
+    int64_t count = nn_count(r->node->in[0]), period = nn_count(r->node->in[1]);
+    for (int64_t i = 0; i < count; i++)
+        r->out[0][i] = r->in[0][i] + r->in[1][i % period];
+}
+
+static void ref_backward(const nn_ref *r)
+{
+    int64_t count = nn_count(r->node->in[0]), period = nn_count(r->node->in[1]);
+    for (int64_t i = 0; i < count; i++) {
+        if (r->din[0])
+            r->din[0][i] += r->dout[0][i];
+        if (r->din[1])
+            r->din[1][i % period] += r->dout[0][i];
+    }
+}
+
+/* ---- the rows ------------------------------------------------------------------------------------------------------- */
+
+static const nn_case add_cases[] = {
+    {.name = "[3, 5, 64]", .in = {{NN_F32, 3, {3, 5, 64}, NN_FILL_NORMAL}, {NN_F32, 3, {3, 5, 64}, NN_FILL_NORMAL}}},
+    {.name = "odd count", .in = {{NN_F32, 2, {7, 11}, NN_FILL_NORMAL}, {NN_F32, 2, {7, 11}, NN_FILL_NORMAL}}},
+    {.name = "one gradient",
+     .in = {{NN_F32, 2, {4, 4}, NN_FILL_NORMAL}, {NN_F32, 2, {4, 4}, NN_FILL_NORMAL, .no_grad = true}}},
+    {.name = "[4096, 1024]",
+     .in = {{NN_F32, 2, {4096, 1024}, NN_FILL_NORMAL}, {NN_F32, 2, {4096, 1024}, NN_FILL_NORMAL}},
+     .bench = true},
+};
+
+static const nn_case add_rows_cases[] = {
+    {.name = "[3, 5, 64]", .in = {{NN_F32, 3, {3, 5, 64}, NN_FILL_NORMAL}, {NN_F32, 2, {5, 64}, NN_FILL_NORMAL}}},
+    {.name = "odd columns, many batches",
+     .in = {{NN_F32, 3, {70, 2, 7}, NN_FILL_NORMAL}, {NN_F32, 2, {2, 7}, NN_FILL_NORMAL}}},
+    {.name = "no leading dimension", .in = {{NN_F32, 2, {3, 1}, NN_FILL_NORMAL}, {NN_F32, 2, {3, 1}, NN_FILL_NORMAL}}},
+    {.name = "[32, 256, 256]",
+     .in = {{NN_F32, 3, {32, 256, 256}, NN_FILL_NORMAL}, {NN_F32, 2, {256, 256}, NN_FILL_NORMAL}},
+     .bench = true},
+};
+
+const nn_op nn_op_add = {
+    .name = "add",
+    .ins = 2,
+    .outs = 1,
+    .infer = infer_add,
+    .forward = forward_add,
+    .backward = backward_add,
+    .ref_forward = ref_forward,
+    .ref_backward = ref_backward,
+    .flops = flops,
+    .cases = add_cases,
+    .case_count = sizeof add_cases / sizeof *add_cases,
+};
+
+const nn_op nn_op_add_rows = {
+    .name = "add_rows",
+    .ins = 2,
+    .outs = 1,
+    .infer = infer_add_rows,
+    .forward = forward_add_rows,
+    .backward = backward_add_rows,
+    .ref_forward = ref_forward,
+    .ref_backward = ref_backward,
+    .flops = flops,
+    .cases = add_rows_cases,
+    .case_count = sizeof add_rows_cases / sizeof *add_rows_cases,
+};

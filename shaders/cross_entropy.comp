@@ -1,0 +1,64 @@
+#version 450
+#extension GL_GOOGLE_include_directive : require
+
+// Per row: the largest column, log sum exp and -log softmax[label]; both 0 where the label is no column (ignored).
+// LANES invocations per row.
+#define PUSH_FIELDS
+#include "rows.glsl"
+#include "largest.glsl"
+#include "math.glsl"
+
+VALUES_IN(0, x)
+layout(std430, binding = 1) readonly buffer Labels { int labels[]; };
+layout(std430, binding = 2) writeonly buffer Losses { float losses[]; };
+layout(std430, binding = 3) writeonly buffer Best { int best[]; };
+layout(std430, binding = 4) writeonly buffer LogSums { float log_sums[]; };
+
+Largest unit_largest(vec4 v, uint u)
+{
+    if (!VECTOR)
+        return Largest(v.x, u);
+    Largest l = Largest(v.x, 4u * u);
+    if (v.y > l.value)
+        l = Largest(v.y, 4u * u + 1u);
+    if (v.z > l.value)
+        l = Largest(v.z, 4u * u + 2u);
+    if (v.w > l.value)
+        l = Largest(v.w, 4u * u + 3u);
+    return l;
+}
+
+float unit_exp_sum(vec4 v)
+{
+    if (!VECTOR)
+        return accurate_exp(v.x);
+    return (accurate_exp(v.x) + accurate_exp(v.y)) + (accurate_exp(v.z) + accurate_exp(v.w));
+}
+
+void main()
+{
+    uint row = row_index();
+    uint begin = row * units;
+    uint end = row < rows ? units : 0u;
+    Largest top = Largest(LOWEST, NO_COLUMN);
+    for (uint u = row_lane(); u < end; u += LANES) {
+        Largest next = unit_largest(load_x(begin + u), u);
+        if (next.value > top.value || top.column == NO_COLUMN)
+            top = next;
+    }
+    top = row_largest(top);
+    uint label = row < rows ? uint(labels[row]) : 0u;
+    bool counts = label < units * WIDTH; // a negative label is a huge one
+    float sum = 0.0;
+    if (counts)
+        for (uint u = row_lane(); u < end; u += LANES)
+            sum += unit_exp_sum(load_x(begin + u) - top.value);
+    sum = row_sum(sum);
+    if (row >= rows || row_lane() != 0u)
+        return;
+    float log_sum = counts ? accurate_log(sum) : 0.0;
+    float at_label = counts ? (VECTOR ? x4[begin + label / 4u][label % 4u] : x1[begin + label]) : 0.0;
+    losses[row] = counts ? log_sum - (at_label - top.value) : 0.0;
+    log_sums[row] = counts ? log_sum + top.value : 0.0;
+    best[row] = int(top.column);
+}

@@ -1,0 +1,23 @@
+#version 450
+#extension GL_GOOGLE_include_directive : require
+
+// dx = scale dy, or 2 scale dy x for a sum of squares. One invocation per unit.
+#define PUSH_FIELDS float scale; uint accumulate;
+#include "rows.glsl"
+
+layout(constant_id = 3) const bool SQUARE = false;
+
+VALUES_IN(0, x)
+layout(std430, binding = 1) readonly buffer Dy { float dy[]; };
+VALUES_OUT(2, dx)
+
+void main()
+{
+    uint i = flat_index();
+    if (i >= rows)
+        return;
+    vec4 g = vec4(scale * dy[0]);
+    if (SQUARE)
+        g *= 2.0 * load_x(i);
+    store_dx(i, g, accumulate != 0u);
+}

@@ -4,13 +4,14 @@
 
 const char *const mm_color_names[MM_SCENE_COLORS] = {"red", "green", "blue", "yellow", "purple", "orange"};
 const char *const mm_shape_names[MM_SCENE_SHAPES] = {"circle", "square", "triangle", "cross"};
-const char *const mm_background_names[MM_SCENE_BACKGROUNDS] = {"black", "gray", "white"};
+const char *const mm_background_names[MM_SCENE_BACKGROUNDS] = {"black", "gray", "navy"};
 const char *const mm_cell_names[MM_SCENE_CELLS] = {"top left", "top right", "bottom left", "bottom right"};
 
+/* Bright objects on dark backgrounds, so that what is an object does not depend on what is behind it. */
 static const uint8_t colors[MM_SCENE_COLORS][3] = {
-    {215, 30, 35}, {25, 160, 55}, {35, 75, 220}, {240, 215, 30}, {140, 45, 170}, {240, 125, 20},
+    {235, 40, 45}, {45, 190, 75}, {60, 120, 255}, {250, 225, 45}, {175, 70, 215}, {250, 140, 30},
 };
-static const uint8_t backgrounds[MM_SCENE_BACKGROUNDS] = {20, 120, 240};
+static const uint8_t backgrounds[MM_SCENE_BACKGROUNDS][3] = {{12, 12, 14}, {72, 72, 72}, {18, 22, 70}};
 
 enum { CELL = MM_SCENE_SIZE / 2, SMALL_HALF = 8, LARGE_HALF = 13, JITTER = 2, SHADE = 10 };
 
@@ -98,7 +99,7 @@ static void draw_object(const mm_object *o, int cell, mm_image *image)
 void mm_scene_draw(const mm_scene *scene, mm_image *image)
 {
     for (int i = 0; i < MM_SCENE_SIZE * MM_SCENE_SIZE * 3; i++)
-        image->rgb[i] = backgrounds[scene->background];
+        image->rgb[i] = backgrounds[scene->background][i % 3];
     for (int i = 0; i < MM_SCENE_CELLS; i++)
         if (scene->cells[i].there)
             draw_object(&scene->cells[i], i, image);

@@ -133,7 +133,7 @@ static bool color_of_shape(const mm_scene *scene, cs_random *random, mm_scene_tu
 static bool color_at(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
 {
     int cell = any_object(scene, random);
-    ASK(turn, "What color is the object at the %s?", mm_cell_names[cell]);
+    ASK(turn, "What color is the %s object?", mm_cell_names[cell]);
     ANSWER(turn, "%s", color_of(&scene->cells[cell]));
     return true;
 }
@@ -149,7 +149,7 @@ static bool shape_of_color(const mm_scene *scene, cs_random *random, mm_scene_tu
 static bool shape_at(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
 {
     int cell = any_object(scene, random);
-    ASK(turn, "What shape is the object at the %s?", mm_cell_names[cell]);
+    ASK(turn, "What shape is the %s object?", mm_cell_names[cell]);
     ANSWER(turn, "%s", shape_of(&scene->cells[cell]));
     return true;
 }
@@ -230,23 +230,17 @@ static bool background(const mm_scene *scene, cs_random *random, mm_scene_turn *
     return true;
 }
 
-/* All objects in reading order. */
-static bool description(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
+/* All objects in reading order; asked about every picture. */
+static void description(const mm_scene *scene, mm_scene_turn *turn)
 {
-    (void)random;
-    int count = mm_scene_count(scene, -1, -1), said = 0;
     size_t n = 0;
     ASK(turn, "Describe the picture.");
     for (int i = 0; i < MM_SCENE_CELLS; i++) {
         const mm_object *o = &scene->cells[i];
-        if (!o->there)
-            continue;
-        const char *link = said == 0 ? "" : said == count - 1 ? " and " : ", ";
-        n += (size_t)snprintf(turn->answer + n, sizeof turn->answer - n, "%s%s %s %s", link, article(o->color),
-                              color_of(o), shape_of(o));
-        said++;
+        if (o->there)
+            n += (size_t)snprintf(turn->answer + n, sizeof turn->answer - n, "%s%s: %s %s", n ? ", " : "",
+                                  mm_cell_names[i], color_of(o), shape_of(o));
     }
-    return true;
 }
 
 /* Weight and kind: what a picture is asked, more of what is simple to see. */
@@ -254,10 +248,10 @@ static const struct {
     uint32_t weight;
     talk_kind *ask;
 } kinds[] = {
-    {4, count_objects},      {3, count_color},    {3, count_shape}, {3, is_there_one_feature},
+    {3, count_objects},      {3, count_color},    {3, count_shape}, {3, is_there_one_feature},
     {3, is_there_an_object}, {3, color_of_shape}, {4, color_at},    {3, shape_of_color},
-    {4, shape_at},           {3, where_is},       {3, size_of},     {3, relation},
-    {2, which_is_larger},    {2, more_than},      {2, background},  {4, description},
+    {4, shape_at},           {3, where_is},       {3, size_of},     {2, relation},
+    {1, which_is_larger},    {2, more_than},      {2, background},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
@@ -283,7 +277,12 @@ static bool was_asked(const mm_scene_turn *turns, int count)
 int mm_scene_talk(const mm_scene *scene, cs_random *random, mm_scene_turn turns[MM_TALK_TURNS])
 {
     int wanted = MM_TALK_TURNS - 2 + (int)cs_random_below(random, 3), count = 0;
-    while (count < wanted)
-        count += any_kind(random)(scene, random, &turns[count]) && !was_asked(turns, count);
+    int described = (int)cs_random_below(random, (uint32_t)wanted);
+    while (count < wanted) {
+        if (count == described)
+            description(scene, &turns[count++]);
+        else
+            count += any_kind(random)(scene, random, &turns[count]) && !was_asked(turns, count);
+    }
     return count;
 }

@@ -94,8 +94,8 @@ static const char *oracle(const mm_scene *s, const char *question)
         return yes_no(mm_scene_count(s, -1, find(mm_shape_names, MM_SCENE_SHAPES, a)));
     if (!strcmp(question, "What color is the background?"))
         return mm_background_names[s->background];
-    if (sscanf(question, "What %5s is the object at the %15s %15s", word, a, b) == 3) {
-        const mm_object *at = &o[2 * !strcmp(a, "bottom") + !strcmp(b, "right?")];
+    if (sscanf(question, "What %5s is the %15s %15s object%n", word, a, b, &n) == 3 && n) {
+        const mm_object *at = &o[2 * !strcmp(a, "bottom") + !strcmp(b, "right")];
         assert_true(at->there);
         return !strcmp(word, "color") ? mm_color_names[at->color] : mm_shape_names[at->shape];
     }
@@ -161,7 +161,7 @@ static void answers_are_right_and_balanced(void **state)
                 assert_string_not_equal(turns[t].question, turns[earlier].question);
         }
     }
-    assert_in_range(descriptions, 300, 1500);
+    assert_int_equal(descriptions, 1500);
     assert_true(yes + no > 1500);
     assert_in_range(100 * yes / (yes + no), 48, 52);
 }
@@ -170,18 +170,17 @@ static void describes_in_reading_order(void **state)
 {
     (void)state;
     mm_scene scene = {{{true, 0, 0}, {true, 5, 3}, {false}, {true, 2, 1}}, 0};
-    for (uint64_t i = 0; i < 100; i++) {
-        cs_random random = {i, CS_STREAM_SYNTH, 0};
-        mm_scene_turn turns[MM_TALK_TURNS];
-        int count = mm_scene_talk(&scene, &random, turns);
-        for (int t = 0; t < count; t++) {
-            if (strcmp(turns[t].question, "Describe the picture.") != 0)
-                continue;
-            assert_string_equal(turns[t].answer, "a red circle, an orange cross and a blue square");
+    cs_random random = {1, CS_STREAM_SYNTH, 0};
+    mm_scene_turn turns[MM_TALK_TURNS];
+    int count = mm_scene_talk(&scene, &random, turns);
+    for (int t = 0; t < count; t++) {
+        if (!strcmp(turns[t].question, "Describe the picture.")) {
+            assert_string_equal(turns[t].answer,
+                                "top left: red circle, top right: orange cross, bottom right: blue square");
             return;
         }
     }
-    fail_msg("no description among 100 conversations");
+    fail_msg("no description");
 }
 
 static void objects_are_drawn_where_they_are(void **state)
@@ -196,9 +195,9 @@ static void objects_are_drawn_where_they_are(void **state)
             int red = 0, background = 0, left = 64, right = 0, top = 64, bottom = 0;
             for (int i = 0; i < 64 * 64; i++) {
                 const uint8_t *p = image.rgb + 3 * i;
-                background += p[0] == 20 && p[1] == 20 && p[2] == 20;
-                red += p[0] == 215 && p[1] == 30 && p[2] == 35;
-                if (p[0] == 20)
+                background += p[0] == 12 && p[1] == 12 && p[2] == 14;
+                red += p[0] == 235 && p[1] == 40 && p[2] == 45;
+                if (p[0] == 12)
                     continue;
                 left = i % 64 < left ? i % 64 : left;
                 right = i % 64 > right ? i % 64 : right;

@@ -1,0 +1,62 @@
+#version 450
+// The gradients of biases, sums of columns per batch entry or group: out[e, chunk, :] (+)= sum of a share of the rows of
+// entry e, in order. Tall inputs take two passes, the second one over the chunks of the first. -DTEXEL: rows of whole
+// 16-byte texels, four columns per invocation, for drivers where loads are dear.
+layout(local_size_x = 32, local_size_x_id = 0) in;
+
+layout(push_constant) uniform Push
+{
+    uint rows, columns; // rows of an entry where not grouped
+    uint chunks;        // each entry's rows are shared among as many workgroups
+    uint groups;        // 0: entry e has rows e * rows and up; else rows offsets[e]..offsets[e+1]-1
+    uint accumulate;
+};
+
+layout(std430, binding = 1) buffer Out { float sums[]; };
+layout(std430, binding = 2) readonly buffer Offsets { int offsets[]; };
+
+#ifdef TEXEL
+layout(binding = 0) uniform usamplerBuffer x;
+#define VALUE vec4
+const uint WIDTH = 4;
+
+vec4 load(uint at)
+{
+    return uintBitsToFloat(texelFetch(x, int(at / 4)));
+}
+#else
+layout(std430, binding = 0) readonly buffer In { float x[]; };
+#define VALUE float
+const uint WIDTH = 1;
+
+float load(uint at)
+{
+    return x[at];
+}
+#endif
+
+void store(uint at, float value)
+{
+    sums[at] = accumulate != 0 ? sums[at] + value : value;
+}
+
+void main()
+{
+    uint column = gl_GlobalInvocationID.x * WIDTH, chunk = gl_WorkGroupID.y, entry = gl_WorkGroupID.z;
+    if (column >= columns)
+        return;
+    uint first = groups != 0 ? uint(offsets[entry]) : entry * rows;
+    uint end = groups != 0 ? uint(offsets[entry + 1]) : first + rows;
+    uint share = (end - first + chunks - 1) / chunks;
+    uint from = min(first + chunk * share, end), to = min(from + share, end);
+    VALUE sum = VALUE(0);
+    for (uint row = from; row < to; ++row)
+        sum += load(row * columns + column);
+    uint at = (entry * chunks + chunk) * columns + column;
+#ifdef TEXEL
+    for (uint j = 0; j < WIDTH; ++j)
+        store(at + j, sum[j]);
+#else
+    store(at, sum);
+#endif
+}

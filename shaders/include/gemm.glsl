@@ -1,0 +1,71 @@
+// What the matrix product kernels share: push constants (mirrored in nn/gemm.c), the outputs, and which tiles of C a
+// workgroup makes. The including kernel defines before:
+//   LAYOUT         0 (NT): C[m,n] = sum over k of A[m,k] B[n,k]      y = x W^T
+//                  1 (NN): C[m,n] = sum over k of A[m,k] B[k,n]      dx = dy W
+//                  2 (TN): C[m,n] = sum over k of A[k,m] B[k,n]      dW = dy^T x
+//   HEIGHT, WIDTH  of a tile
+//   C_TYPE         float or vec4, of the elements of C and bias
+// Grouped, NT and NN: rows offsets[e]..offsets[e+1]-1 of A and C belong to group e, which has its own B and bias.
+// Grouped, TN: these rows of A and B are what group e sums over; it has its own C.
+
+const uint NT = 0, NN = 1, TN = 2;
+const uint ADD_BIAS = 1, ACCUMULATE = 2;
+
+layout(push_constant) uniform Push
+{
+    uint m, n, k;
+    uint a_stride, b_stride, c_stride, bias_stride; // elements from one batch entry or group to the next
+    uint groups;                  // 0 where not grouped
+    uint flags;                   // ADD_BIAS, ACCUMULATE
+    uint segments;                // consecutive batch entries summed into one C
+    uint column_tiles, row_tiles; // made by one workgroup, one after the other: a workgroup of its own costs a CPU 1 us
+    uint term, terms;             // sum over this window of the terms only; see nn/gemm.c
+};
+
+layout(std430, binding = 2) buffer C { C_TYPE c[]; };
+layout(std430, binding = 3) readonly buffer Bias { C_TYPE bias[]; };
+layout(std430, binding = 4) readonly buffer Offsets { int offsets[]; };
+
+struct Tile {
+    uint entry;        // batch entry or group
+    uint row, row_end; // first row of C and one past the last of this entry; nothing to do where row >= row_end
+    uint column;       // first column of C
+    uint k, k_end;     // the terms summed over
+};
+
+// Makes the tile, all invocations of the workgroup together.
+void make_tile(Tile tile);
+
+// The tile with all terms of its group.
+Tile find_tile(uint index)
+{
+    uint entry = gl_WorkGroupID.z;
+    if (groups == 0)
+        return Tile(entry, index * HEIGHT, m, 0, 0, k);
+    if (LAYOUT == TN)
+        return Tile(entry, index * HEIGHT, m, 0, uint(offsets[entry]), uint(offsets[entry + 1]));
+    uint first = uint(offsets[0]);
+    for (uint e = 0; e < groups; ++e) {
+        uint end = uint(offsets[e + 1]);
+        uint tiles = (end - first + HEIGHT - 1) / HEIGHT;
+        if (index < tiles)
+            return Tile(e, first + index * HEIGHT, end, 0, 0, k);
+        index -= tiles;
+        first = end;
+    }
+    return Tile(0, 0, 0, 0, 0, 0);
+}
+
+void make_tiles()
+{
+    uint first = gl_WorkGroupID.x * column_tiles * WIDTH, last = min(first + column_tiles * WIDTH, n);
+    for (uint i = 0; i < row_tiles; ++i) {
+        Tile tile = find_tile(gl_WorkGroupID.y * row_tiles + i);
+        if (tile.row >= tile.row_end)
+            break;
+        tile.k = min(tile.k + term, tile.k_end);
+        tile.k_end = min(tile.k + terms, tile.k_end);
+        for (tile.column = first; tile.column < last; tile.column += WIDTH)
+            make_tile(tile);
+    }
+}

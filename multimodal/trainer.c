@@ -306,7 +306,7 @@ static void blank_missing(const trainer *t, const pending *p, float *figures)
     for (int i = 0; i < t->model->mixtures; i++) {
         bool competed = p->competed && p->competed[i];
         for (int k = 0; k < NN_MOE_LOSSES; k++)
-            if (!nn_moe_has_loss(k, competed))
+            if (!nn_moe_has_loss(t->model->mixture[i].moe, k, competed))
                 figures[k] = NAN;
         figures += mm_train_log_floats(&t->model->mixture[i]);
     }

@@ -18,7 +18,7 @@
 
 enum nn_dtype { NN_F32, NN_I32 };
 
-enum { NN_MAX_DIMS = 4, NN_MAX_IN = 8, NN_MAX_OUT = 6, NN_MAX_PARAM_BYTES = 128 };
+enum { NN_MAX_DIMS = 4, NN_MAX_IN = 8, NN_MAX_OUT = 8, NN_MAX_PARAM_BYTES = 128 };
 
 typedef struct nn_tape nn_tape;
 typedef struct nn_exec nn_exec;

@@ -7,7 +7,10 @@
 extern const nn_op nn_op_activation;
 extern const nn_op nn_op_add;
 extern const nn_op nn_op_add_rows;
+extern const nn_op nn_op_affinity;
+extern const nn_op nn_op_compete;
 extern const nn_op nn_op_cross_entropy;
+extern const nn_op nn_op_diversity;
 extern const nn_op nn_op_embedding;
 extern const nn_op nn_op_expert_linear;
 extern const nn_op nn_op_gated;
@@ -15,9 +18,14 @@ extern const nn_op nn_op_gather_rows;
 extern const nn_op nn_op_grouped_linear;
 extern const nn_op nn_op_layer_norm;
 extern const nn_op nn_op_linear;
+extern const nn_op nn_op_moe_combine;
+extern const nn_op nn_op_moe_combine_dense;
+extern const nn_op nn_op_moe_permute;
+extern const nn_op nn_op_moe_plan;
 extern const nn_op nn_op_reduce;
 extern const nn_op nn_op_rms_norm;
 extern const nn_op nn_op_rope;
+extern const nn_op nn_op_route;
 extern const nn_op nn_op_softmax;
 extern const nn_op nn_op_top_k;
 

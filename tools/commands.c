@@ -22,6 +22,7 @@ static const cs_command commands[] = {
     {"check-data", "report every fault of a data file", cmd_check_data},
     {"devices", "list the Vulkan devices and which one is taken", cmd_devices},
     {"import", "turn public data into LLaVA-format JSON", cmd_import},
+    {"selftest", "check every operator on a device against its reference", cmd_selftest},
     {"selftest", "check every operator on a device against its double reference", cmd_selftest},
     {"synth", "draw the demonstration data set", cmd_synth},
     {"tokenizer", "train a tokenizer, encode, decode", cmd_tokenizer},

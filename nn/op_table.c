@@ -9,6 +9,8 @@ const nn_op *const nn_op_table[] = {
     &nn_op_add,
     &nn_op_add_rows,
     &nn_op_affinity,
+    &nn_op_attention,
+    &nn_op_attention_cached,
     &nn_op_compete,
     &nn_op_cross_entropy,
     &nn_op_diversity,

@@ -1,0 +1,233 @@
+#version 450
+#extension GL_GOOGLE_include_directive : require
+// Attention, gradients of keys and values, summed over all queries of all heads that use them: with p, dp and delta as in
+// attention_backward_query.comp, dv = p^T dy and dk = scale (p * (dp - delta))^T q. Lanes own key rows, tiles are of
+// queries. Groups: key tiles, key heads * CHUNKS, batch.
+#include "attention.glsl"
+
+layout(binding = 0) uniform usamplerBuffer qkv; // vec4 bits
+layout(binding = 1) uniform usamplerBuffer output_gradient; // vec4 bits, [B, T, heads, WIDTH]
+layout(binding = 2, std430) readonly buffer Segments { int segments[]; }; // [B, T]
+layout(binding = 3, std430) readonly buffer Sums { float lse[]; };        // [B, heads, T]
+layout(binding = 4, std430) readonly buffer Deltas { float delta[]; };    // [B, heads, T]
+layout(binding = 5, std430) buffer Gradient { vec4 dqkv[]; };
+
+uint lane, batch, chunk, key_head;
+
+uint row_of(uint i)
+{
+    return batch * push.keys + min(i, push.keys - 1);
+}
+
+vec4 query(uint head, uint i, uint c)
+{
+    return uintBitsToFloat(texelFetch(qkv, int(row_of(i) * push.q_row + push.q_first + head * WIDTH + c)));
+}
+
+vec4 key(uint j, uint c)
+{
+    return uintBitsToFloat(texelFetch(qkv, int(row_of(j) * push.k_row + push.k_first + key_head * WIDTH + c)));
+}
+
+vec4 value(uint j, uint c)
+{
+    return uintBitsToFloat(texelFetch(qkv, int(row_of(j) * push.v_row + push.v_first + key_head * WIDTH + c)));
+}
+
+vec4 dy(uint head, uint i, uint c)
+{
+    return uintBitsToFloat(texelFetch(output_gradient, int((row_of(i) * push.heads + head) * WIDTH + c)));
+}
+
+int query_segment(uint i)
+{
+    return i >= push.queries ? NO_QUERY : SEGMENTS ? as_query(segments[batch * push.queries + i]) : 0;
+}
+
+// (lse in units of log 2, delta) of query i.
+vec2 query_sums(uint head, uint i)
+{
+    uint at = (batch * push.heads + head) * push.queries + min(i, push.queries - 1);
+    return vec2(lse[at] * LOG2E, delta[at]);
+}
+
+#ifdef SHUFFLE
+#define OWN_QUERY(head, i, c) query(head, i + lane, c)
+#define OWN_DY(head, i, c) dy(head, i + lane, c)
+#define OWN_SUMS(head, i) query_sums(head, i + lane)
+#define OWN_MASK(i) query_mask(i + lane)
+#define TILE_QUERY(own, t, c) subgroupShuffle(own, t)
+#define TILE_DY(own, t, c) subgroupShuffle(own, t)
+#define TILE_SUMS(own, t) subgroupShuffle(own, t)
+#define TILE_MASK(own, t) subgroupShuffle(own, t)
+#else
+#define OWN_QUERY(head, i, c) vec4(0)
+#define OWN_DY(head, i, c) vec4(0)
+#define OWN_SUMS(head, i) vec2(0)
+#define OWN_MASK(i) ivec3(0)
+#define TILE_QUERY(own, t, c) tile_query[(t) * WIDTH + (c)]
+#define TILE_DY(own, t, c) tile_dy[(t) * WIDTH + (c)]
+#define TILE_SUMS(own, t) tile_sums[t]
+#define TILE_MASK(own, t) tile_mask[t]
+shared vec4 tile_query[TILE * WIDTH], tile_dy[TILE * WIDTH];
+shared vec2 tile_sums[TILE];
+shared ivec3 tile_mask[TILE];
+#endif
+
+// Segment and limits of query i.
+ivec3 query_mask(uint i)
+{
+    int segment = query_segment(i);
+    return ivec3(segment, limits_of(int(i), segment));
+}
+
+int segment[ROWS]; // of the lane's rows
+ivec4 span; // of all rows: -(lowest segment), highest, -(first position of segment 0), -(of any)
+
+// Sets the above for the lane's rows, the first of them at `first`.
+void survey_rows(uint first)
+{
+    span = ivec4(-NEVER, -1, -NEVER, -NEVER);
+    [[unroll]] for (uint r = 0; r < ROWS; r++) {
+        uint j = first + r * LANES;
+        segment[r] = j >= push.keys ? NO_KEY : SEGMENTS ? as_key(segments[batch * push.keys + j]) : 0;
+        if (segment[r] >= 0)
+            span = max(span, ivec4(-segment[r], segment[r], segment[r] == 0 ? -int(j) : -NEVER, -int(j)));
+    }
+    span = workgroup_max(span);
+}
+
+// The first tile of queries from i on with one that may see some row, or one beyond the end. A loop and not a condition,
+// for the reason given in attention_key_tile.glsl.
+uint seek(uint i)
+{
+    if (!SEGMENTS && !CAUSAL)
+        return i;
+    bool found;
+    do {
+        bool mine = false;
+        for (uint t = lane; t < TILE; t += LANES) {
+            ivec3 mask = query_mask(i + t);
+            mine = mine || -span.z <= mask.y || (mask.x >= -span.x && mask.x <= span.y && -span.w <= mask.z);
+        }
+        found = workgroup_any(mine);
+        i += TILE;
+    } while (!found && i < push.queries);
+    return found ? i - TILE : i;
+}
+
+// Makes the tile of queries from i on readable.
+void open_tile(uint head, uint i)
+{
+#ifndef SHUFFLE
+    barrier(); // all have finished with the last tile
+    for (uint n = lane; n < TILE * WIDTH; n += LANES) {
+        tile_query[n] = query(head, i + n / WIDTH, n % WIDTH);
+        tile_dy[n] = dy(head, i + n / WIDTH, n % WIDTH);
+    }
+    for (uint t = lane; t < TILE; t += LANES) {
+        tile_sums[t] = query_sums(head, i + t);
+        tile_mask[t] = query_mask(i + t);
+    }
+    barrier();
+#endif
+}
+
+vec4 k[ROWS][CHUNK], v[ROWS][CHUNK], dk[ROWS][CHUNK], dv[ROWS][CHUNK];
+
+void load_rows(uint first, uint part)
+{
+    [[unroll]] for (uint r = 0; r < ROWS; r++)
+        [[unroll]] for (uint c = 0; c < CHUNK; c++) {
+            k[r][c] = key(first + r * LANES, part * CHUNK + c) * (push.scale * LOG2E);
+            v[r][c] = value(first + r * LANES, part * CHUNK + c);
+        }
+}
+
+// Adds what queries u .. u + BLOCK - 1 of the tile contribute.
+void attend(uint head, uint first, uint i, uint u)
+{
+    float s[ROWS][BLOCK], dp[ROWS][BLOCK];
+    vec2 own_sums = OWN_SUMS(head, i);
+    [[unroll]] for (uint t = 0; t < BLOCK; t++) {
+        vec2 sums = TILE_SUMS(own_sums, u + t);
+        [[unroll]] for (uint r = 0; r < ROWS; r++) {
+            s[r][t] = -sums.x;
+            dp[r][t] = -sums.y;
+        }
+    }
+    for (uint part = 0; part < CHUNKS; part++) {
+        if (CHUNKS > 1)
+            load_rows(first, part);
+        [[unroll]] for (uint c = 0; c < CHUNK; c++) {
+            vec4 own_query = OWN_QUERY(head, i, part * CHUNK + c), own_dy = OWN_DY(head, i, part * CHUNK + c);
+            [[unroll]] for (uint t = 0; t < BLOCK; t++) {
+                vec4 q = TILE_QUERY(own_query, u + t, part * CHUNK + c), g = TILE_DY(own_dy, u + t, part * CHUNK + c);
+                [[unroll]] for (uint r = 0; r < ROWS; r++) {
+                    s[r][t] += dot(k[r][c], q);
+                    dp[r][t] += dot(v[r][c], g);
+                }
+            }
+        }
+    }
+    ivec3 own_mask = OWN_MASK(i);
+    [[unroll]] for (uint t = 0; t < BLOCK; t++) {
+        ivec3 mask = TILE_MASK(own_mask, u + t);
+        [[unroll]] for (uint r = 0; r < ROWS; r++) {
+            bool visible = int(first + r * LANES) <= limit_of(segment[r], mask.x, mask.yz);
+            s[r][t] = visible ? exp2(s[r][t]) : 0;
+            dp[r][t] *= s[r][t];
+        }
+    }
+    [[unroll]] for (uint c = 0; c < CHUNK; c++) {
+        vec4 own_query = OWN_QUERY(head, i, chunk * CHUNK + c), own_dy = OWN_DY(head, i, chunk * CHUNK + c);
+        [[unroll]] for (uint t = 0; t < BLOCK; t++) {
+            vec4 q = TILE_QUERY(own_query, u + t, chunk * CHUNK + c), g = TILE_DY(own_dy, u + t, chunk * CHUNK + c);
+            [[unroll]] for (uint r = 0; r < ROWS; r++) {
+                dv[r][c] += s[r][t] * g;
+                dk[r][c] += dp[r][t] * q;
+            }
+        }
+    }
+}
+
+void add(uint at, vec4 gradient)
+{
+    vec4 before = push.accumulate != 0 ? dqkv[at] : vec4(0);
+    dqkv[at] = before + gradient;
+}
+
+void main()
+{
+    lane = gl_LocalInvocationID.x;
+    batch = gl_WorkGroupID.z;
+    key_head = gl_WorkGroupID.y / CHUNKS;
+    chunk = gl_WorkGroupID.y % CHUNKS;
+    uint first = gl_WorkGroupID.x * LANES * ROWS + lane; // the lane's first row; the next ones follow LANES apart
+
+    survey_rows(first);
+    [[unroll]] for (uint r = 0; r < ROWS; r++)
+        [[unroll]] for (uint c = 0; c < CHUNK; c++)
+            dk[r][c] = dv[r][c] = vec4(0);
+    load_rows(first, chunk);
+    uint i = seek(0);
+    do {
+        uint head = key_head * push.group, head_end = head + push.group;
+        do {
+            open_tile(head, i);
+            for (uint u = 0; u < TILE; u += BLOCK)
+                attend(head, first, i, u);
+        } while (++head < head_end);
+        i = seek(i + TILE);
+    } while (i < push.queries);
+    [[unroll]] for (uint r = 0; r < ROWS; r++) {
+        uint j = first + r * LANES;
+        if (j >= push.keys)
+            continue;
+        uint part = key_head * WIDTH + chunk * CHUNK;
+        [[unroll]] for (uint c = 0; c < CHUNK; c++) {
+            add(row_of(j) * push.k_row + push.k_first + part + c, push.scale * dk[r][c]);
+            add(row_of(j) * push.v_row + push.v_first + part + c, dv[r][c]);
+        }
+    }
+}

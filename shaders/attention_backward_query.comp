@@ -1,0 +1,151 @@
+#version 450
+#extension GL_GOOGLE_include_directive : require
+// Attention, gradient of the queries: with p = exp(scale q k^T - lse), dp = dy v^T and delta = sum(dy * y) of each row,
+// dq = scale (p * (dp - delta)) k. Writes delta for the gradient of keys and values. Groups: query tiles, heads * CHUNKS,
+// batch.
+#include "attention.glsl"
+
+layout(binding = 0) uniform usamplerBuffer qkv; // vec4 bits
+layout(binding = 1) uniform usamplerBuffer output_gradient; // vec4 bits, [B, T, heads, WIDTH]
+layout(binding = 2) uniform usamplerBuffer outputs;
+layout(binding = 3, std430) readonly buffer Segments { int segments[]; }; // [B, T]
+layout(binding = 4, std430) readonly buffer Sums { float lse[]; };        // [B, heads, T]
+layout(binding = 5, std430) writeonly buffer Deltas { float delta[]; };   // [B, heads, T]
+layout(binding = 6, std430) buffer Gradient { vec4 dqkv[]; };
+
+uint lane, batch, head, chunk, key_head;
+
+uint row_of(uint i)
+{
+    return batch * push.keys + min(i, push.keys - 1);
+}
+
+vec4 query(uint i, uint c)
+{
+    return uintBitsToFloat(texelFetch(qkv, int(row_of(i) * push.q_row + push.q_first + head * WIDTH + c)));
+}
+
+vec4 key(uint j, uint c)
+{
+    return uintBitsToFloat(texelFetch(qkv, int(row_of(j) * push.k_row + push.k_first + key_head * WIDTH + c)));
+}
+
+vec4 value(uint j, uint c)
+{
+    return uintBitsToFloat(texelFetch(qkv, int(row_of(j) * push.v_row + push.v_first + key_head * WIDTH + c)));
+}
+
+vec4 dy(uint i, uint c)
+{
+    return uintBitsToFloat(texelFetch(output_gradient, int((row_of(i) * push.heads + head) * WIDTH + c)));
+}
+
+vec4 y(uint i, uint c)
+{
+    return uintBitsToFloat(texelFetch(outputs, int((row_of(i) * push.heads + head) * WIDTH + c)));
+}
+
+int query_segment(uint i)
+{
+    return i >= push.queries ? NO_QUERY : SEGMENTS ? as_query(segments[batch * push.queries + i]) : 0;
+}
+
+int key_segment(uint j)
+{
+    return j >= push.keys ? NO_KEY : SEGMENTS ? as_key(segments[batch * push.keys + j]) : 0;
+}
+
+#define VALUE_WIDTH WIDTH
+#include "attention_key_tile.glsl"
+
+vec4 q[ROWS][CHUNK], g[ROWS][CHUNK], dq[ROWS][CHUNK];
+float row_lse[ROWS], row_delta[ROWS]; // lse in units of log 2
+
+void load_rows(uint first, uint part)
+{
+    [[unroll]] for (uint r = 0; r < ROWS; r++)
+        [[unroll]] for (uint c = 0; c < CHUNK; c++) {
+            q[r][c] = query(first + r * LANES, part * CHUNK + c) * (push.scale * LOG2E);
+            g[r][c] = dy(first + r * LANES, part * CHUNK + c);
+        }
+}
+
+// Adds what keys u .. u + BLOCK - 1 of the tile contribute.
+void attend(uint first, uint j, uint u)
+{
+    float s[ROWS][BLOCK], dp[ROWS][BLOCK];
+    [[unroll]] for (uint r = 0; r < ROWS; r++)
+        [[unroll]] for (uint t = 0; t < BLOCK; t++) {
+            s[r][t] = -row_lse[r];
+            dp[r][t] = -row_delta[r];
+        }
+    for (uint part = 0; part < CHUNKS; part++) {
+        if (CHUNKS > 1)
+            load_rows(first, part);
+        [[unroll]] for (uint c = 0; c < CHUNK; c++) {
+            vec4 own_key = OWN_KEY(j, part * CHUNK + c), own_value = OWN_VALUE(j, part * CHUNK + c);
+            [[unroll]] for (uint t = 0; t < BLOCK; t++) {
+                vec4 k = TILE_KEY(own_key, u + t, part * CHUNK + c), v = TILE_VALUE(own_value, u + t, part * CHUNK + c);
+                [[unroll]] for (uint r = 0; r < ROWS; r++) {
+                    s[r][t] += dot(q[r][c], k);
+                    dp[r][t] += dot(g[r][c], v);
+                }
+            }
+        }
+    }
+    int own_segment = OWN_SEGMENT(j);
+    [[unroll]] for (uint r = 0; r < ROWS; r++)
+        [[unroll]] for (uint t = 0; t < BLOCK; t++)
+            s[r][t] = visible(r, j, u + t, own_segment) ? exp2(s[r][t]) * dp[r][t] : 0;
+    [[unroll]] for (uint c = 0; c < CHUNK; c++) {
+        vec4 own = OWN_KEY(j, chunk * CHUNK + c);
+        [[unroll]] for (uint t = 0; t < BLOCK; t++) {
+            vec4 k = TILE_KEY(own, u + t, chunk * CHUNK + c);
+            [[unroll]] for (uint r = 0; r < ROWS; r++)
+                dq[r][c] += s[r][t] * k;
+        }
+    }
+}
+
+void main()
+{
+    lane = gl_LocalInvocationID.x;
+    batch = gl_WorkGroupID.z;
+    head = gl_WorkGroupID.y / CHUNKS;
+    chunk = gl_WorkGroupID.y % CHUNKS;
+    key_head = head / push.group;
+    uint first = gl_WorkGroupID.x * LANES * ROWS + lane; // the lane's first row; the next ones follow LANES apart
+
+    survey_rows(first);
+    [[unroll]] for (uint r = 0; r < ROWS; r++) {
+        uint i = first + r * LANES;
+        bool inside = i < push.queries;
+        row_lse[r] = inside ? lse[(batch * push.heads + head) * push.queries + i] * LOG2E : 0;
+        row_delta[r] = 0;
+        for (uint c = 0; c < WIDTH; c++)
+            row_delta[r] += dot(y(i, c), dy(i, c));
+        if (inside && chunk == 0)
+            delta[(batch * push.heads + head) * push.queries + i] = row_delta[r];
+        [[unroll]] for (uint c = 0; c < CHUNK; c++)
+            dq[r][c] = vec4(0);
+    }
+    load_rows(first, chunk);
+    uint end = workgroup_end();
+    uint j = seek(0, end);
+    do {
+        open_tile(j);
+        for (uint u = 0; u < TILE; u += BLOCK)
+            attend(first, j, u);
+        j = seek(j + TILE, end);
+    } while (j < end);
+    [[unroll]] for (uint r = 0; r < ROWS; r++) {
+        uint i = first + r * LANES;
+        if (i >= push.queries)
+            continue;
+        uint at = row_of(i) * push.q_row + push.q_first + head * WIDTH + chunk * CHUNK;
+        [[unroll]] for (uint c = 0; c < CHUNK; c++) {
+            vec4 before = push.accumulate != 0 ? dqkv[at + c] : vec4(0);
+            dqkv[at + c] = before + push.scale * dq[r][c];
+        }
+    }
+}

@@ -1,0 +1,138 @@
+#version 450
+#extension GL_GOOGLE_include_directive : require
+// Attention, forward (Dao et al. 2022, with an online softmax per lane): y = softmax(scale q k^T) v over the visible keys,
+// and the row sums as lse = log(sum(exp(scale q k^T))) for the backward pass. Groups: query tiles, heads * CHUNKS, batch.
+#include "attention.glsl"
+
+layout(binding = 0) uniform usamplerBuffer queries; // vec4 bits, addressed by push.q_*
+layout(binding = 1) uniform usamplerBuffer keys;
+layout(binding = 2) uniform usamplerBuffer values;
+layout(binding = 3, std430) readonly buffer Segments { int segments[]; }; // [B, T]
+layout(binding = 4, std430) writeonly buffer Output { vec4 y[]; };        // [B, queries, heads, WIDTH]
+layout(binding = 5, std430) writeonly buffer Sums { float lse[]; };       // [B, heads, queries]
+
+uint lane, batch, head, chunk, key_head;
+
+vec4 query(uint i, uint c)
+{
+    uint row = batch * push.queries + min(i, push.queries - 1);
+    return uintBitsToFloat(texelFetch(queries, int(row * push.q_row + push.q_first + head * WIDTH + c)));
+}
+
+vec4 key(uint j, uint c)
+{
+    uint row = batch * push.keys + min(j, push.keys - 1);
+    return uintBitsToFloat(texelFetch(keys, int(row * push.k_row + push.k_first + key_head * WIDTH + c)));
+}
+
+vec4 value(uint j, uint c)
+{
+    uint row = batch * push.keys + min(j, push.keys - 1);
+    return uintBitsToFloat(texelFetch(values, int(row * push.v_row + push.v_first + key_head * WIDTH + chunk * CHUNK + c)));
+}
+
+int query_segment(uint i)
+{
+    return i >= push.queries ? NO_QUERY : SEGMENTS ? as_query(segments[batch * push.queries + i]) : 0;
+}
+
+int key_segment(uint j)
+{
+    return j >= push.keys ? NO_KEY : SEGMENTS ? as_key(segments[batch * push.keys + j]) : 0;
+}
+
+#define VALUE_WIDTH CHUNK
+#include "attention_key_tile.glsl"
+
+// Score of a hidden key; with it, and at any peak from LOWEST up, exp2() is 0 (or too small to count).
+const float HIDDEN = -1e30, LOWEST = -1e25;
+
+vec4 q[ROWS][CHUNK], o[ROWS][CHUNK];
+float peak[ROWS], sum[ROWS];
+
+// Adds keys u .. u + BLOCK - 1 of the tile to the running softmax.
+void attend(uint first, uint j, uint u)
+{
+    float s[ROWS][BLOCK];
+    [[unroll]] for (uint r = 0; r < ROWS; r++)
+        [[unroll]] for (uint t = 0; t < BLOCK; t++)
+            s[r][t] = 0;
+    for (uint part = 0; part < CHUNKS; part++) {
+        [[unroll]] for (uint c = 0; c < CHUNK; c++) {
+            vec4 own = OWN_KEY(j, part * CHUNK + c);
+            if (CHUNKS > 1)
+                [[unroll]] for (uint r = 0; r < ROWS; r++)
+                    q[r][c] = query(first + r * LANES, part * CHUNK + c) * (push.scale * LOG2E);
+            [[unroll]] for (uint t = 0; t < BLOCK; t++) {
+                vec4 k = TILE_KEY(own, u + t, part * CHUNK + c);
+                [[unroll]] for (uint r = 0; r < ROWS; r++)
+                    s[r][t] += dot(q[r][c], k);
+            }
+        }
+    }
+    int own_segment = OWN_SEGMENT(j);
+    [[unroll]] for (uint r = 0; r < ROWS; r++) {
+        float top = peak[r];
+        [[unroll]] for (uint t = 0; t < BLOCK; t++) {
+            s[r][t] = visible(r, j, u + t, own_segment) ? s[r][t] : HIDDEN;
+            top = max(top, s[r][t]);
+        }
+        float shrink = exp2(peak[r] - top);
+        peak[r] = top;
+        sum[r] *= shrink;
+        [[unroll]] for (uint t = 0; t < BLOCK; t++) {
+            s[r][t] = exp2(s[r][t] - top);
+            sum[r] += s[r][t];
+        }
+        [[unroll]] for (uint c = 0; c < CHUNK; c++)
+            o[r][c] *= shrink;
+    }
+    [[unroll]] for (uint c = 0; c < CHUNK; c++) {
+        vec4 own = OWN_VALUE(j, c);
+        [[unroll]] for (uint t = 0; t < BLOCK; t++) {
+            vec4 v = TILE_VALUE(own, u + t, c);
+            [[unroll]] for (uint r = 0; r < ROWS; r++)
+                o[r][c] += s[r][t] * v;
+        }
+    }
+}
+
+void main()
+{
+    lane = gl_LocalInvocationID.x;
+    batch = gl_WorkGroupID.z;
+    head = gl_WorkGroupID.y / CHUNKS;
+    chunk = gl_WorkGroupID.y % CHUNKS;
+    key_head = head / push.group;
+    uint first = gl_WorkGroupID.x * LANES * ROWS + lane; // the lane's first row; the next ones follow LANES apart
+
+    survey_rows(first);
+    [[unroll]] for (uint r = 0; r < ROWS; r++) {
+        peak[r] = LOWEST;
+        sum[r] = 0;
+        [[unroll]] for (uint c = 0; c < CHUNK; c++) {
+            q[r][c] = query(first + r * LANES, c) * (push.scale * LOG2E);
+            o[r][c] = vec4(0);
+        }
+    }
+    uint end = workgroup_end();
+    uint j = seek(0, end);
+    do {
+        open_tile(j);
+        for (uint u = 0; u < TILE; u += BLOCK)
+            attend(first, j, u);
+        j = seek(j + TILE, end);
+    } while (j < end);
+    [[unroll]] for (uint r = 0; r < ROWS; r++) {
+        uint i = first + r * LANES;
+        if (i >= push.queries)
+            continue;
+        bool padding = segment[r] < 0;
+        float share = padding ? 0 : 1 / sum[r];
+        uint at = ((batch * push.queries + i) * push.heads + head) * WIDTH + chunk * CHUNK;
+        [[unroll]] for (uint c = 0; c < CHUNK; c++)
+            y[at + c] = o[r][c] * share;
+        if (chunk == 0)
+            lse[(batch * push.heads + head) * push.queries + i] = padding ? 0 : (peak[r] + log2(sum[r])) * LN2;
+    }
+}

@@ -24,6 +24,7 @@ static const cs_command commands[] = {
     {"import", "turn public data into LLaVA-format JSON", cmd_import},
     {"selftest", "check every operator on a device against its reference", cmd_selftest},
     {"selftest", "check every operator on a device against its double reference", cmd_selftest},
+    {"selftest", "check every operator on this device", cmd_selftest},
     {"synth", "draw the demonstration data set", cmd_synth},
     {"tokenizer", "train a tokenizer, encode, decode", cmd_tokenizer},
     {"version", "print the version", cmd_version},

@@ -78,6 +78,16 @@ count_summary() {
     echo "$good passed, $bad failed"
 }
 
+# no_messages LOG...: one case, which fails if the validation layer said anything.
+no_messages() {
+    if cat "$@" | grep "Vulkan validation:" | sort | uniq -c | sort -rn | head -n 20 | grep .; then
+        echo "not ok - the validation layer reports nothing"
+        failed=$((failed + 1))
+    else
+        passed=$((passed + 1))
+    fi
+}
+
 # build FOLDER MESON-OPTIONS...: configures once and builds.
 build() {
     folder=$1
@@ -111,26 +121,32 @@ stage "command line"
 sh tests/cli.sh "$csmoe" >"$logs/cli.log" 2>&1
 count_tap "$logs/cli.log" $?
 
-stage "address and undefined-behaviour sanitizers: unit tests"
-if build "$root/build/sanitize" --buildtype=debugoptimized -Db_sanitize=address,undefined; then
-    unit_tests "$root/build/sanitize" sanitize
-else
-    failed=$((failed + 1))
-fi
+stage "selftest: every operator on the default device"
+LP_NUM_THREADS=0 count_summary selftest "$csmoe" selftest
 
-# The loader finds the second driver through its file; everything else must not notice.
+# The Vulkan loader finds the second driver through its file; nothing else may notice.
 swiftshader=$(sh tools/swiftshader.sh "$root/build/cache/swiftshader" 2>"$logs/swiftshader.log")
-stage "unit tests on SwiftShader"
+stage "SwiftShader: unit tests and selftest"
 if [ -n "$swiftshader" ]; then
-    VK_DRIVER_FILES=$swiftshader unit_tests "$work" swiftshader
+    export VK_DRIVER_FILES="$swiftshader"
+    unit_tests "$work" unit-swiftshader
+    count_summary selftest-swiftshader "$csmoe" selftest
+    unset VK_DRIVER_FILES
 else
     skip "$(cat "$logs/swiftshader.log")"
 fi
 
-stage "Vulkan validation layer, core and synchronization: unit tests"
-CSMOE_VALIDATION=1 unit_tests "$work" validation
-if grep -h "Vulkan validation:" "$work/meson-logs/validation.txt" | sort | uniq -c | sort -rn | head -n 20 | grep .; then
-    echo "not ok - the validation layer reports nothing"
+stage "Vulkan validation layer, core and synchronization: unit tests and selftest"
+export CSMOE_VALIDATION=1
+unit_tests "$work" unit-validation
+LP_NUM_THREADS=0 count_summary selftest-validation "$csmoe" selftest
+unset CSMOE_VALIDATION
+no_messages "$work/meson-logs/unit-validation.txt" "$logs/selftest-validation.log"
+
+stage "address and undefined-behaviour sanitizers: unit tests"
+if build "$root/build/sanitize" --buildtype=debugoptimized -Db_sanitize=address,undefined; then
+    unit_tests "$root/build/sanitize" unit-sanitize
+else
     failed=$((failed + 1))
 fi
 

@@ -3,6 +3,7 @@
 
 #include "base/nearest.h"
 #include "multimodal/import_easyvqa.h"
+#include "multimodal/import_llama2c.h"
 #include "tools/commands.h"
 #include "tools/options.h"
 
@@ -19,18 +20,31 @@ static bool import_easyvqa(const char *source, const char *target)
     return true;
 }
 
+static bool import_llama2c(const char *source, const char *target)
+{
+    vk_device *device = vk_open(&(vk_params){0});
+    mm_llama2c_shape s;
+    bool ok = device && mm_import_llama2c(source, target, device, &s);
+    if (ok)
+        printf("%s: %d layers of width %d, %d pieces, context %d\n", target, s.layers, s.width, s.vocabulary, s.context);
+    vk_close(&device);
+    return ok;
+}
+
 static const struct {
     const char *name;
     import_fn *run;
 } kinds[] = {
     {"easy-vqa", import_easyvqa},
+    {"llama2c", import_llama2c},
 };
 
 int cmd_import(int argc, char **argv)
 {
     const char *kind, *source, *target;
     const cs_positional positionals[] = {
-        {"KIND", CS_ONE, &kind, "easy-vqa: the folder of github.com/vzhou842/easy-VQA with train/ and test/"},
+        {"KIND", CS_ONE, &kind, "easy-vqa: the folder of github.com/vzhou842/easy-VQA with train/ and test/; "
+                         "llama2c: weights of github.com/karpathy/llama2.c, their tokenizer tok*.bin beside them"},
         {"SRC", CS_ONE, &source, "what to read"},
         {"DST", CS_ONE, &target, "folder to make"},
     };

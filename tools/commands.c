@@ -21,12 +21,14 @@ static int cmd_version(int argc, char **argv)
 static const cs_command commands[] = {
     {"check-data", "report every fault of a data file", cmd_check_data},
     {"devices", "list the Vulkan devices and which one is taken", cmd_devices},
+    {"eval", "measure loss and exact-match accuracy of a model", cmd_eval},
     {"import", "turn public data into LLaVA-format JSON", cmd_import},
     {"selftest", "check every operator on a device against its reference", cmd_selftest},
     {"selftest", "check every operator on a device against its double reference", cmd_selftest},
     {"selftest", "check every operator on this device", cmd_selftest},
     {"synth", "draw the demonstration data set", cmd_synth},
     {"tokenizer", "train a tokenizer, encode, decode", cmd_tokenizer},
+    {"train", "train a model", cmd_train},
     {"version", "print the version", cmd_version},
 };
 

@@ -17,10 +17,12 @@ typedef struct cs_command {
 /* The commands with a file of their own, in alphabetical order. */
 cs_command_fn cmd_check_data;
 cs_command_fn cmd_devices;
+cs_command_fn cmd_eval;
 cs_command_fn cmd_import;
 cs_command_fn cmd_selftest;
 cs_command_fn cmd_synth;
 cs_command_fn cmd_tokenizer;
+cs_command_fn cmd_train;
 
 /* Runs the command that argv[1] names; says which one is nearest when there is none. `prefix` is what stands before the
  * name on the command line: "" for the program itself, "tokenizer" for that command's own commands.

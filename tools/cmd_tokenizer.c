@@ -48,7 +48,7 @@ static bool train(const cs_strings *files, const mm_tokenizer_options *options, 
     return ok;
 }
 
-static int cmd_train(int argc, char **argv)
+static int run_train(int argc, char **argv)
 {
     const char *out = "tokenizer.model", *type = "bpe";
     int64_t vocabulary = 1000;
@@ -166,7 +166,7 @@ static bool decode(const mm_tokenizer *t, const char *text, size_t length, bool 
     return said;
 }
 
-static int cmd_encode(int argc, char **argv)
+static int run_encode(int argc, char **argv)
 {
     const char *model = NULL, *text = NULL;
     bool pieces = false;
@@ -188,7 +188,7 @@ static int cmd_encode(int argc, char **argv)
     return status;
 }
 
-static int cmd_decode(int argc, char **argv)
+static int run_decode(int argc, char **argv)
 {
     const char *model = NULL, *ids = NULL;
     const cs_positional arguments[] = {
@@ -211,9 +211,9 @@ static int cmd_decode(int argc, char **argv)
 int cmd_tokenizer(int argc, char **argv)
 {
     static const cs_command commands[] = {
-        {"decode", "ids to text", cmd_decode},
-        {"encode", "text to ids", cmd_encode},
-        {"train", "train a SentencePiece model", cmd_train},
+        {"decode", "ids to text", run_decode},
+        {"encode", "text to ids", run_encode},
+        {"train", "train a SentencePiece model", run_train},
     };
     return cs_run_command("tokenizer", commands, CS_COUNT(commands), argc, argv);
 }

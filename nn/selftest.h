@@ -19,6 +19,9 @@ typedef struct nn_selftest_result {
  * out of memory); differences are counted in `result`. */
 bool nn_selftest(vk_device *device, const char *name, FILE *out, nn_selftest_result *result);
 
+/* The last part of it: gradients of a small network on the tape against differences of its loss, all on the device. */
+bool nn_selftest_tape(vk_device *device, FILE *out, nn_selftest_result *result);
+
 /* Input values of a case, as floats or int32 in `host` (nn_count elements of 4 bytes) and the same in `values`. Input `i` is
  * drawn from (operator, case, i), so every device sees the same. */
 void nn_case_fill(const nn_op *op, const nn_case *c, int i, double *const *values, void *host);

@@ -1,0 +1,161 @@
+/* Attention: the kernels that this device would not choose by itself, the cache's content, generation against training. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/error.h"
+#include "base/random.h"
+#include "nn/attention_internal.h"
+#include "nn/selftest.h"
+
+#define check(condition) \
+    do { \
+        if (!(condition)) \
+            fail_msg("%s: %s", #condition, cs_error()); \
+    } while (0)
+
+static vk_device *device;
+static nn_tape *tape;
+
+static int open_device(void **state)
+{
+    (void)state;
+    device = vk_open(&(vk_params){.quiet = true, .cache_folder = ""});
+    tape = device ? nn_tape_new(device) : NULL;
+    return tape ? 0 : -1;
+}
+
+static int close_device(void **state)
+{
+    (void)state;
+    nn_tape_free(&tape);
+    vk_close(&device);
+    return vk_validation_messages() ? -1 : 0;
+}
+
+static void selftest(const char *name)
+{
+    nn_selftest_result result = {0};
+    check(nn_selftest(device, name, stdout, &result));
+    assert_true(result.passed > 0);
+    assert_int_equal(result.failed, 0);
+}
+
+static void shared_memory_kernels(void **state)
+{
+    (void)state;
+    nn_attention_prefer_shared(true);
+    selftest("attention");
+    selftest("attention_cached");
+    nn_attention_prefer_shared(false);
+}
+
+static void plans_fit_every_device(void **state)
+{
+    (void)state;
+    static const vk_caps kinds[] = {
+        {.subgroup_size = 4, .subgroup_min = 4, .subgroup_max = 4, .subgroup_shuffle = true, .max_invocations = 256},
+        {.subgroup_size = 8, .subgroup_min = 8, .subgroup_max = 8, .subgroup_shuffle = true, .max_invocations = 1024},
+        {.subgroup_size = 32, .subgroup_min = 8, .subgroup_max = 32, .subgroup_shuffle = true, .max_invocations = 1024},
+        {.subgroup_size = 64, .subgroup_min = 64, .subgroup_max = 64, .max_invocations = 1024},
+        {.subgroup_size = 1, .subgroup_min = 1, .subgroup_max = 1, .max_invocations = 128},
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        for (int kernel = NN_ATTENTION_FORWARD; kernel <= NN_ATTENTION_BACKWARD_KEY; kernel++)
+            for (uint32_t width = 1; width <= 32; width++) {
+                nn_attention_plan p = nn_attention_plan_for(&kinds[i], kernel, 4 * (int)width);
+                assert_int_equal(p.chunk * p.chunks, width);
+                assert_int_equal(p.tile % p.block, 0);
+                assert_true(p.lanes <= kinds[i].max_invocations);
+                assert_true(p.shuffle ? p.tile == p.lanes : p.tile * width * 32 + p.lanes * 16 < 16384);
+            }
+}
+
+enum { TOKENS = 11, WIDTH = 32, HEADS = 4, KEY_HEADS = 2, DIM = 4 };
+static const nn_attention_params params = {.heads = HEADS, .kv_heads = KEY_HEADS, .head_dim = DIM, .causal = true};
+
+/* Runs tokens past .. past + n - 1 of `qkv` against the caches. */
+static void step(const float *qkv, vk_range k, vk_range v, int past, int n, float *y)
+{
+    nn_tape_reset(tape);
+    nn_tensor *x = nn_input(tape, NN_F32, 2, (int64_t[]){n, WIDTH}, qkv + past * WIDTH);
+    nn_tensor *cache[2];
+    const vk_range range[2] = {k, v};
+    for (int i = 0; i < 2; i++)
+        cache[i] = nn_external(tape, NN_F32, 2, (int64_t[]){TOKENS, KEY_HEADS * DIM}, range[i]);
+    nn_tensor *out = nn_keep(nn_attention_cached(tape, x, cache[0], cache[1], params, past, 0));
+    check(out && nn_tape_run(tape, NULL, 0) && nn_read(tape, out, y + past * HEADS * DIM));
+}
+
+static void generation_equals_training(void **state)
+{
+    (void)state;
+    float qkv[TOKENS * WIDTH], whole[TOKENS * HEADS * DIM], parts[TOKENS * HEADS * DIM], cached[TOKENS * KEY_HEADS * DIM];
+    cs_random r = {.seed = 3, .stream = CS_STREAM_NAMED};
+    for (int i = 0; i < TOKENS * WIDTH; i++)
+        qkv[i] = cs_random_normal(&r);
+    vk_range k = vk_alloc(device, sizeof cached, VK_MEMORY_DEVICE, "keys");
+    vk_range v = vk_alloc(device, sizeof cached, VK_MEMORY_DEVICE, "values");
+    check(k.block && v.block);
+
+    nn_tensor *x = nn_input(tape, NN_F32, 3, (int64_t[]){1, TOKENS, WIDTH}, qkv);
+    nn_tensor *out = nn_keep(nn_attention(tape, x, NULL, params));
+    check(out && nn_tape_run(tape, NULL, 0) && nn_read(tape, out, whole));
+
+    step(qkv, k, v, 0, 6, parts);
+    for (int t = 6; t < TOKENS; t++)
+        step(qkv, k, v, t, 1, parts);
+    for (int i = 0; i < TOKENS * HEADS * DIM; i++)
+        assert_true(fabsf(whole[i] - parts[i]) < 1e-5f);
+    nn_tape_reset(tape);
+    for (int which = 0; which < 2; which++) {
+        vk_range range = which ? v : k;
+        range.size = sizeof cached;
+        check(vk_read(device, range, cached, sizeof cached));
+        for (int t = 0; t < TOKENS; t++)
+            assert_memory_equal(cached + t * KEY_HEADS * DIM, qkv + t * WIDTH + (HEADS + which * KEY_HEADS) * DIM,
+                                KEY_HEADS * DIM * sizeof(float));
+    }
+    vk_free(device, &k);
+    vk_free(device, &v);
+}
+
+static void refuse(const char *message, int cols, int64_t segments, nn_attention_params p)
+{
+    static const float values[2 * 7 * 64];
+    static const int32_t ids[64];
+    nn_tape_reset(tape);
+    nn_tensor *x = nn_input(tape, NN_F32, 3, (int64_t[]){2, 7, cols}, values);
+    nn_tensor *s = segments ? nn_input(tape, NN_I32, 1, &segments, ids) : NULL;
+    assert_null(nn_attention(tape, x, s, p));
+    if (!strstr(cs_error(), message))
+        fail_msg("\"%s\" is not in \"%s\"", message, cs_error());
+    nn_tape_reset(tape);
+}
+
+static void wrong_shapes(void **state)
+{
+    (void)state;
+    refuse("3 heads cannot share 2 key heads", 28, 0, (nn_attention_params){.heads = 3, .kv_heads = 2, .head_dim = 4});
+    refuse("head_dim is 6", 18, 0, (nn_attention_params){.heads = 1, .kv_heads = 1, .head_dim = 6});
+    refuse("rows of 16 elements", 16, 0, (nn_attention_params){.heads = 1, .kv_heads = 1, .head_dim = 4});
+    refuse("segments must be 14 integers", 12, 13, (nn_attention_params){.heads = 1, .kv_heads = 1, .head_dim = 4});
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(shared_memory_kernels, open_device, close_device),
+        cmocka_unit_test(plans_fit_every_device),
+        cmocka_unit_test_setup_teardown(generation_equals_training, open_device, close_device),
+        cmocka_unit_test_setup_teardown(wrong_shapes, open_device, close_device),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

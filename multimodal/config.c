@@ -130,8 +130,14 @@ bool mm_config_describe(FILE *out)
 {
     mm_config c = {0};
     bind(&c);
+    fputs("# Configuration\n\n"
+          "A run is one JSON file: `csmoe train CONFIG.json --out RUN`. Every key is below; a key that is left out has its default, an\n"
+          "unknown one is an error that names the nearest. Keys stand in nested objects (`\"vision\": {\"moe\": {\"experts\": 4}}`) and on the\n"
+          "command line with dots (`--set vision.moe.experts=4`). Every checkpoint holds the complete configuration it was trained with.\n"
+          "This page is printed by `csmoe train --describe-config`.\n\n",
+          out);
     cs_config_describe(&c.tables, out);
-    return true;
+    return !ferror(out) || cs_fail("cannot write the reference");
 }
 
 bool mm_config_format(const mm_config *c, const mm_tokenizer *tokenizer, mm_format *f)

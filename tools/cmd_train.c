@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "base/memory.h"
 #include "multimodal/config.h"
 #include "multimodal/trainer.h"
 #include "tools/commands.h"
@@ -17,15 +18,24 @@ static void ask_to_stop(int signal_number)
     signal(signal_number, SIG_DFL);
 }
 
+static bool add_set(cs_strings *sets, const char *text)
+{
+    if (!cs_grow(&sets->items, &sets->capacity, sets->count + 1, sizeof *sets->items, "the overrides"))
+        return false;
+    sets->items[sets->count++] = text;
+    return true;
+}
+
 int cmd_train(int argc, char **argv)
 {
     mm_train_params p = {.stop = &stop};
     cs_strings sets = {0};
-    bool profile = false, describe = false;
+    bool profile = false, describe = false, skip_bad = false;
     const cs_option options[] = {
         {"out", CS_OPT_STRING, &p.out, .arg = "RUN", .doc = "folder of the run: log.jsonl and checkpoints"},
         {"set", CS_OPT_LIST, &sets, .arg = "KEY=VALUE", .doc = "override a key of the configuration, as in --set train.lr=1e-3"},
         {"resume", CS_OPT_FLAG, &p.resume, .doc = "go on from the run's newest checkpoint"},
+        {"skip-bad", CS_OPT_FLAG, &skip_bad, .doc = "skip and count unreadable samples; the same as --set data.skip_bad=true"},
         {"device", CS_OPT_STRING, &p.device, .arg = "N", .doc = "device: index, part of the name or UUID"},
         {"profile", CS_OPT_FLAG, &profile, .doc = "time every kernel and print a table at the end"},
         {"describe-config", CS_OPT_FLAG, &describe, .doc = "print every key of the configuration (Markdown) and stop"},
@@ -41,6 +51,8 @@ int cmd_train(int argc, char **argv)
         return mm_config_describe(stdout) ? 0 : cs_failed();
     if (!config || !p.out)
         return cs_wrong_usage("train", config ? "--out RUN is missing: the folder for checkpoints and log" : "CONFIG.json is missing");
+    if (skip_bad && !add_set(&sets, "data.skip_bad=true"))
+        return cs_failed();
     p.config = config;
     p.sets = sets.items;
     p.set_count = sets.count;

@@ -27,6 +27,7 @@ static const cs_command commands[] = {
     {"synth", "draw the demonstration data set", cmd_synth},
     {"tokenizer", "train a tokenizer, encode, decode", cmd_tokenizer},
     {"train", "train a model", cmd_train},
+    {"verify", "replay golden cases of the authors' layer", cmd_verify},
     {"version", "print the version", cmd_version},
 };
 

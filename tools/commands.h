@@ -23,6 +23,7 @@ cs_command_fn cmd_selftest;
 cs_command_fn cmd_synth;
 cs_command_fn cmd_tokenizer;
 cs_command_fn cmd_train;
+cs_command_fn cmd_verify;
 
 /* Runs the command that argv[1] names; says which one is nearest when there is none. `prefix` is what stands before the
  * name on the command line: "" for the program itself, "tokenizer" for that command's own commands.

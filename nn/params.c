@@ -47,6 +47,8 @@ nn_tensor *nn_param_add(nn_params *set, const char *name, int dims, const int64_
         return cs_fail("parameter '%s' is declared twice", name), NULL;
     if (strlen(name) >= sizeof set->param[0]->name)
         return cs_fail("parameter '%s': the name is too long", name), NULL;
+    if (dims < 0 || dims > NN_MAX_DIMS)
+        return cs_fail("parameter '%s': %d dimensions, at most %d are possible", name, dims, NN_MAX_DIMS), NULL;
     if (!cs_grow(&set->param, &set->capacity, set->count + 1, sizeof *set->param, "the parameters"))
         return NULL;
     nn_param *p = cs_alloc(1, sizeof *p, "a parameter");

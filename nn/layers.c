@@ -119,6 +119,8 @@ nn_tensor *nn_block_forward(nn_tape *tape, const nn_block *l, nn_tensor *x, nn_t
         qkv = nn_rope(tape, qkv, c->positions, b->heads + b->kv_heads, b->head_dim, b->rope_theta, b->rope_interleaved);
     nn_tensor *seen = cache_k ? nn_attention_cached(tape, qkv, cache_k, cache_v, *c->attention, c->past, c->open)
                               : nn_attention(tape, qkv, c->segments, *c->attention);
+    if (seen)
+        seen = nn_reshape(tape, seen, 3, (int64_t[]){x->shape[0], x->shape[1], nn_cols(seen)});
     x = nn_add(tape, x, nn_linear_forward(tape, &l->out, seen));
     return nn_add(tape, x, nn_feed_forward_forward(tape, &l->ffn, nn_norm_forward(tape, &l->norm2, x), c));
 }

@@ -50,14 +50,20 @@ static char *cache_path(const vk_device *device, const char *folder)
     return path;
 }
 
-static bool valid(const vk_device *device, const char *file, size_t size)
+enum state { USABLE, OTHER_BUILD, DAMAGED };
+
+static enum state state_of(const vk_device *device, const char *file, size_t size)
 {
     struct header header;
     if (size < sizeof header)
-        return false;
+        return DAMAGED;
     memcpy(&header, file, sizeof header);
     struct header wanted = header_of(device, file + sizeof header, size - sizeof header);
-    return !memcmp(&header, &wanted, sizeof header);
+    if (header.code_hash != wanted.code_hash) {
+        header.code_hash = wanted.code_hash;
+        return memcmp(&header, &wanted, sizeof header) ? DAMAGED : OTHER_BUILD;
+    }
+    return memcmp(&header, &wanted, sizeof header) ? DAMAGED : USABLE;
 }
 
 void vk_cache_load(vk_device *device, const char *folder)
@@ -69,11 +75,13 @@ void vk_cache_load(vk_device *device, const char *folder)
     char *file = NULL;
     if (kernels->cache_path && cs_is_file(kernels->cache_path)) {
         file = cs_read_file(kernels->cache_path, MAX_CACHE_BYTES, &size);
-        if (file && valid(device, file, size)) {
+        enum state state = file ? state_of(device, file, size) : DAMAGED;
+        if (state == USABLE) {
             info.initialDataSize = size - sizeof(struct header);
             info.pInitialData = file + sizeof(struct header);
         } else {
-            cs_log(CS_LOG_INFO, "pipeline cache %s is damaged or of another build: starting a new one", kernels->cache_path);
+            cs_log(state == DAMAGED ? CS_LOG_INFO : CS_LOG_DEBUG, "pipeline cache %s is %s: starting a new one",
+                   kernels->cache_path, state == DAMAGED ? "damaged" : "of another build");
         }
     }
     if (device->api.CreatePipelineCache(device->handle, &info, NULL, &kernels->cache) && info.initialDataSize) {

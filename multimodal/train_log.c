@@ -21,7 +21,8 @@ struct mm_train_log {
     int every;
     double begin, last; /* seconds of the first and of the latest record */
     uint64_t first;     /* steps done when it began */
-    double rate;        /* tokens per second, smoothed */
+    double tokens, seconds; /* of the latest steps, fading: steps are read in bursts, so one step's own time means little */
+    double rate;        /* tokens per second of these */
     double loss;        /* smoothed, for the eye */
     bool started;
 };
@@ -97,7 +98,7 @@ static json_t *mixture_json(const mm_mixture *x, const float *f, bool competed)
     return o;
 }
 
-static bool write_line(mm_train_log *l, const mm_step_record *r, double rate)
+static bool write_line(mm_train_log *l, const mm_step_record *r)
 {
     json_t *o = json_object();
     json_object_set_new(o, "step", json_integer((json_int_t)r->step));
@@ -105,7 +106,7 @@ static bool write_line(mm_train_log *l, const mm_step_record *r, double rate)
     json_object_set_new(o, "lr", number(r->lr));
     json_object_set_new(o, "grad_norm", number(r->norm));
     json_object_set_new(o, "tokens", json_integer((json_int_t)r->tokens));
-    json_object_set_new(o, "tokens_per_second", number(rate));
+    json_object_set_new(o, "tokens_per_second", number(l->rate));
     json_object_set_new(o, "seconds", number(l->last - l->begin));
     json_t *layers = json_array();
     const float *f = r->mixtures;
@@ -152,12 +153,14 @@ static void show(const mm_train_log *l, const mm_step_record *r)
 
 bool mm_train_log_step(mm_train_log *l, const mm_step_record *r)
 {
-    double at = now(), rate = (double)r->tokens / fmax(at - l->last, 1e-6);
-    l->rate = l->started ? 0.95 * l->rate + 0.05 * rate : rate;
+    double at = now();
+    l->tokens = 0.95 * l->tokens + (double)r->tokens;
+    l->seconds = 0.95 * l->seconds + at - l->last;
+    l->rate = l->tokens / fmax(l->seconds, 1e-6);
     l->loss = l->started ? 0.95 * l->loss + 0.05 * r->loss : r->loss;
     l->started = true;
     l->last = at;
-    if (!write_line(l, r, rate))
+    if (!write_line(l, r))
         return false;
     show(l, r);
     return true;

@@ -51,14 +51,20 @@ typedef struct trainer {
 
 /* ---- opening ---------------------------------------------------------------------------------------------------------- */
 
-static bool open_data(trainer *t, uint64_t first)
+static bool open_data(trainer *t)
 {
     const mm_data_config *d = &t->config.data;
     const mm_dataset_params dataset = {.image_root = d->image_root, .skip_bad = d->skip_bad};
-    if (!t->data && !(t->data = mm_dataset_open(d->train, &dataset)))
+    if (!(t->data = mm_dataset_open(d->train, &dataset)))
         return false;
     if (t->data->bad)
         cs_log(CS_LOG_WARN, "%s: %zu of %zu samples skipped", d->train, t->data->bad, t->data->count + t->data->bad);
+    return true;
+}
+
+static bool open_loader(trainer *t, uint64_t first)
+{
+    const mm_data_config *d = &t->config.data;
     mm_loader_params p = {
         .format = t->format,
         .batch = t->config.train.batch,
@@ -156,6 +162,8 @@ static bool open_run(trainer *t)
     const char *out = t->params->out;
     if (!t->params->resume && mm_run_exists(out))
         return cs_fail("%s: has checkpoints already; go on from them with --resume or name another folder with --out", out);
+    if (t->params->resume && !mm_run_exists(out))
+        return cs_fail("%s: has no checkpoint to go on from; leave out --resume to start a new run", out);
     if (!mm_run_prepare(out))
         return false;
     t->state.seed = (uint64_t)t->config.seed;
@@ -177,7 +185,8 @@ static bool make_buffers(trainer *t)
 
 static bool trainer_open(trainer *t)
 {
-    if (!open_inputs(t) || !open_model(t) || !open_run(t) || !open_data(t, t->state.step))
+    /* The run's folder comes after everything that may be wrong with the inputs, so that a mistake leaves none behind. */
+    if (!open_inputs(t) || !open_data(t) || !open_model(t) || !open_run(t) || !open_loader(t, t->state.step))
         return false;
     t->total = total_steps(t);
     t->read = t->state.step;

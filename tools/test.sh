@@ -121,6 +121,10 @@ stage "command line"
 sh tests/cli.sh "$csmoe" >"$logs/cli.log" 2>&1
 count_tap "$logs/cli.log" $?
 
+stage "training: same seed, same bits, also when interrupted"
+sh tests/resume.sh "$csmoe" >"$logs/resume.log" 2>&1
+count_tap "$logs/resume.log" $?
+
 stage "selftest: every operator on the default device"
 LP_NUM_THREADS=0 count_summary selftest "$csmoe" selftest
 

@@ -5,7 +5,7 @@
 const char *const mm_color_names[MM_SCENE_COLORS] = {"red", "green", "blue", "yellow", "purple", "orange"};
 const char *const mm_shape_names[MM_SCENE_SHAPES] = {"circle", "square", "triangle", "cross"};
 const char *const mm_background_names[MM_SCENE_BACKGROUNDS] = {"black", "gray", "navy"};
-const char *const mm_cell_names[MM_SCENE_CELLS] = {"top left", "top right", "bottom left", "bottom right"};
+const char *const mm_place_names[MM_SCENE_PLACES] = {"top", "left", "right", "bottom"};
 
 /* Bright objects on dark backgrounds, so that what is an object does not depend on what is behind it. */
 static const uint8_t colors[MM_SCENE_COLORS][3] = {
@@ -13,7 +13,9 @@ static const uint8_t colors[MM_SCENE_COLORS][3] = {
 };
 static const uint8_t backgrounds[MM_SCENE_BACKGROUNDS][3] = {{12, 12, 14}, {72, 72, 72}, {18, 22, 70}};
 
-enum { CELL = MM_SCENE_SIZE / 2, SMALL_HALF = 8, LARGE_HALF = 13, JITTER = 2, SHADE = 10 };
+/* The middle of each place; large objects fit between them without touching. */
+static const int middles[MM_SCENE_PLACES][2] = {{32, 12}, {12, 32}, {52, 32}, {32, 52}};
+enum { SMALL_HALF = 7, LARGE_HALF = 11, JITTER = 1, SHADE = 10 };
 
 static int around_zero(cs_random *random, int most)
 {
@@ -24,12 +26,12 @@ void mm_scene_random(mm_scene *scene, cs_random *random)
 {
     /* Two and three objects twice as often as one and four: most questions compare or count. */
     static const int counts[6] = {1, 2, 2, 3, 3, 4};
-    uint32_t order[MM_SCENE_CELLS] = {0, 1, 2, 3};
+    uint32_t order[MM_SCENE_PLACES] = {0, 1, 2, 3};
     *scene = (mm_scene){.background = (int)cs_random_below(random, MM_SCENE_BACKGROUNDS)};
     int count = counts[cs_random_below(random, 6)];
-    cs_random_shuffle(random, order, MM_SCENE_CELLS);
+    cs_random_shuffle(random, order, MM_SCENE_PLACES);
     for (int i = 0; i < count; i++) {
-        mm_object *o = &scene->cells[order[i]];
+        mm_object *o = &scene->places[order[i]];
         o->there = true;
         o->color = (int)cs_random_below(random, MM_SCENE_COLORS);
         o->shape = (int)cs_random_below(random, MM_SCENE_SHAPES);
@@ -44,8 +46,8 @@ void mm_scene_random(mm_scene *scene, cs_random *random)
 int mm_scene_count(const mm_scene *scene, int color, int shape)
 {
     int count = 0;
-    for (int i = 0; i < MM_SCENE_CELLS; i++) {
-        const mm_object *o = &scene->cells[i];
+    for (int i = 0; i < MM_SCENE_PLACES; i++) {
+        const mm_object *o = &scene->places[i];
         count += o->there && (color < 0 || o->color == color) && (shape < 0 || o->shape == shape);
     }
     return count;
@@ -58,7 +60,7 @@ static bool inside(int shape, int x, int y, int half)
     case 0:
         return x * x + y * y <= half * half;
     case 1:
-        return abs(x) <= half * 7 / 8 && abs(y) <= half * 7 / 8;
+        return abs(x) <= half * 6 / 7 && abs(y) <= half * 6 / 7;
     case 2:
         return abs(y) <= half && 2 * abs(x) <= y + half;
     default:
@@ -79,12 +81,11 @@ static int coverage(const mm_object *o, int x, int y, int centre_x, int centre_y
     return covered;
 }
 
-static void draw_object(const mm_object *o, int cell, mm_image *image)
+static void draw_object(const mm_object *o, const int middle[2], mm_image *image)
 {
-    int left = cell % 2 * CELL, top = cell / 2 * CELL;
-    int centre_x = left + CELL / 2 + o->dx, centre_y = top + CELL / 2 + o->dy;
-    for (int y = top; y < top + CELL; y++) {
-        for (int x = left; x < left + CELL; x++) {
+    int centre_x = middle[0] + o->dx, centre_y = middle[1] + o->dy;
+    for (int y = centre_y - LARGE_HALF; y < centre_y + LARGE_HALF; y++) {
+        for (int x = centre_x - LARGE_HALF; x < centre_x + LARGE_HALF; x++) {
             int covered = coverage(o, x, y, centre_x, centre_y), all = SAMPLES * SAMPLES;
             uint8_t *rgb = image->rgb + 3 * (y * MM_SCENE_SIZE + x);
             for (int c = 0; c < 3; c++) {
@@ -100,7 +101,7 @@ void mm_scene_draw(const mm_scene *scene, mm_image *image)
 {
     for (int i = 0; i < MM_SCENE_SIZE * MM_SCENE_SIZE * 3; i++)
         image->rgb[i] = backgrounds[scene->background][i % 3];
-    for (int i = 0; i < MM_SCENE_CELLS; i++)
-        if (scene->cells[i].there)
-            draw_object(&scene->cells[i], i, image);
+    for (int i = 0; i < MM_SCENE_PLACES; i++)
+        if (scene->places[i].there)
+            draw_object(&scene->places[i], middles[i], image);
 }

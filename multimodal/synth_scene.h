@@ -8,26 +8,26 @@
 #include "base/random.h"
 #include "multimodal/image.h"
 
-/* Pictures are MM_SCENE_SIZE pixels a side and have four cells, one object at most in each. */
-enum { MM_SCENE_SIZE = 64, MM_SCENE_CELLS = 4, MM_SCENE_COLORS = 6, MM_SCENE_SHAPES = 4, MM_SCENE_BACKGROUNDS = 3 };
+/* Pictures are MM_SCENE_SIZE pixels a side and have four places, one object at most in each. */
+enum { MM_SCENE_SIZE = 64, MM_SCENE_PLACES = 4, MM_SCENE_COLORS = 6, MM_SCENE_SHAPES = 4, MM_SCENE_BACKGROUNDS = 3 };
 
 typedef struct mm_object {
     bool there;
     int color, shape; /* indices of mm_color_names, mm_shape_names */
     bool large;
-    int dx, dy;   /* pixels off the middle of its cell */
+    int dx, dy;   /* pixels off the middle of its place */
     int shade[3]; /* added to the colour's channels */
 } mm_object;
 
 typedef struct mm_scene {
-    mm_object cells[MM_SCENE_CELLS]; /* reading order: top left, top right, bottom left, bottom right */
-    int background;                  /* index of mm_background_names */
+    mm_object places[MM_SCENE_PLACES]; /* reading order: top, left, right, bottom */
+    int background;                    /* index of mm_background_names */
 } mm_scene;
 
 extern const char *const mm_color_names[MM_SCENE_COLORS];
 extern const char *const mm_shape_names[MM_SCENE_SHAPES];
 extern const char *const mm_background_names[MM_SCENE_BACKGROUNDS];
-extern const char *const mm_cell_names[MM_SCENE_CELLS];
+extern const char *const mm_place_names[MM_SCENE_PLACES];
 
 /* Draws lots for a scene of one to four objects. */
 void mm_scene_random(mm_scene *scene, cs_random *random);

@@ -7,7 +7,7 @@
 
 typedef bool talk_kind(const mm_scene *scene, cs_random *random, mm_scene_turn *turn);
 
-static const char *const numbers[MM_SCENE_CELLS + 1] = {"zero", "one", "two", "three", "four"};
+static const char *const numbers[MM_SCENE_PLACES + 1] = {"zero", "one", "two", "three", "four"};
 
 #define ASK(turn, ...) snprintf((turn)->question, sizeof(turn)->question, __VA_ARGS__)
 #define ANSWER(turn, ...) snprintf((turn)->answer, sizeof(turn)->answer, __VA_ARGS__)
@@ -27,19 +27,26 @@ static int any_shape(cs_random *random)
     return (int)cs_random_below(random, MM_SCENE_SHAPES);
 }
 
-/* The cell of one of the scene's objects. */
+/* The place of one of the scene's objects. */
 static int any_object(const mm_scene *scene, cs_random *random)
 {
     for (;;) {
-        int cell = (int)cs_random_below(random, MM_SCENE_CELLS);
-        if (scene->cells[cell].there)
-            return cell;
+        int place = (int)cs_random_below(random, MM_SCENE_PLACES);
+        if (scene->places[place].there)
+            return place;
     }
 }
 
-static bool is_unique(const mm_scene *scene, const mm_object *o)
+/* Whether "the red object" means one. */
+static bool has_own_color(const mm_scene *scene, const mm_object *o)
 {
-    return mm_scene_count(scene, o->color, o->shape) == 1;
+    return mm_scene_count(scene, o->color, -1) == 1;
+}
+
+/* Whether "the circle" means one. */
+static bool has_own_shape(const mm_scene *scene, const mm_object *o)
+{
+    return mm_scene_count(scene, -1, o->shape) == 1;
 }
 
 static const char *color_of(const mm_object *o)
@@ -62,7 +69,7 @@ static bool count_objects(const mm_scene *scene, cs_random *random, mm_scene_tur
 
 static bool count_color(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
 {
-    int color = cs_random_below(random, 4) ? scene->cells[any_object(scene, random)].color : any_color(random);
+    int color = cs_random_below(random, 4) ? scene->places[any_object(scene, random)].color : any_color(random);
     ASK(turn, "How many %s objects are there?", mm_color_names[color]);
     ANSWER(turn, "%s", numbers[mm_scene_count(scene, color, -1)]);
     return true;
@@ -70,7 +77,7 @@ static bool count_color(const mm_scene *scene, cs_random *random, mm_scene_turn 
 
 static bool count_shape(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
 {
-    int shape = cs_random_below(random, 4) ? scene->cells[any_object(scene, random)].shape : any_shape(random);
+    int shape = cs_random_below(random, 4) ? scene->places[any_object(scene, random)].shape : any_shape(random);
     ASK(turn, "How many %s%ss are there?", mm_shape_names[shape], shape == MM_SCENE_SHAPES - 1 ? "e" : "");
     ANSWER(turn, "%s", numbers[mm_scene_count(scene, -1, shape)]);
     return true;
@@ -90,7 +97,7 @@ static bool is_there_one_feature(const mm_scene *scene, cs_random *random, mm_sc
 {
     bool yes = coin(random), by_color = coin(random);
     for (int i = 0; i < TRIES; i++) {
-        const mm_object *o = &scene->cells[any_object(scene, random)];
+        const mm_object *o = &scene->places[any_object(scene, random)];
         int color = by_color ? yes ? o->color : any_color(random) : -1;
         int shape = by_color ? -1 : yes ? o->shape : any_shape(random);
         if ((mm_scene_count(scene, color, shape) > 0) != yes)
@@ -110,7 +117,7 @@ static bool is_there_an_object(const mm_scene *scene, cs_random *random, mm_scen
 {
     bool yes = coin(random), keep_color = coin(random);
     for (int i = 0; i < TRIES; i++) {
-        const mm_object *o = &scene->cells[any_object(scene, random)];
+        const mm_object *o = &scene->places[any_object(scene, random)];
         int color = yes || keep_color ? o->color : any_color(random);
         int shape = yes || !keep_color ? o->shape : any_shape(random);
         if ((mm_scene_count(scene, color, shape) > 0) != yes)
@@ -124,67 +131,82 @@ static bool is_there_an_object(const mm_scene *scene, cs_random *random, mm_scen
 
 static bool color_of_shape(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
 {
-    const mm_object *o = &scene->cells[any_object(scene, random)];
+    const mm_object *o = &scene->places[any_object(scene, random)];
     ASK(turn, "What color is the %s?", shape_of(o));
     ANSWER(turn, "%s", color_of(o));
-    return mm_scene_count(scene, -1, o->shape) == 1;
+    return has_own_shape(scene, o);
 }
 
 static bool color_at(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
 {
-    int cell = any_object(scene, random);
-    ASK(turn, "What color is the %s object?", mm_cell_names[cell]);
-    ANSWER(turn, "%s", color_of(&scene->cells[cell]));
+    int place = any_object(scene, random);
+    ASK(turn, "What color is the %s object?", mm_place_names[place]);
+    ANSWER(turn, "%s", color_of(&scene->places[place]));
     return true;
 }
 
 static bool shape_of_color(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
 {
-    const mm_object *o = &scene->cells[any_object(scene, random)];
+    const mm_object *o = &scene->places[any_object(scene, random)];
     ASK(turn, "What shape is the %s object?", color_of(o));
     ANSWER(turn, "%s", shape_of(o));
-    return mm_scene_count(scene, o->color, -1) == 1;
+    return has_own_color(scene, o);
 }
 
 static bool shape_at(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
 {
-    int cell = any_object(scene, random);
-    ASK(turn, "What shape is the %s object?", mm_cell_names[cell]);
-    ANSWER(turn, "%s", shape_of(&scene->cells[cell]));
+    int place = any_object(scene, random);
+    ASK(turn, "What shape is the %s object?", mm_place_names[place]);
+    ANSWER(turn, "%s", shape_of(&scene->places[place]));
     return true;
 }
 
-static bool where_is(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
+static bool where_is_color(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
 {
-    int cell = any_object(scene, random);
-    const mm_object *o = &scene->cells[cell];
-    ASK(turn, "Where is the %s %s?", color_of(o), shape_of(o));
-    ANSWER(turn, "%s", mm_cell_names[cell]);
-    return is_unique(scene, o);
+    int place = any_object(scene, random);
+    ASK(turn, "Where is the %s object?", color_of(&scene->places[place]));
+    ANSWER(turn, "%s", mm_place_names[place]);
+    return has_own_color(scene, &scene->places[place]);
+}
+
+static bool where_is_shape(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
+{
+    int place = any_object(scene, random);
+    ASK(turn, "Where is the %s?", shape_of(&scene->places[place]));
+    ANSWER(turn, "%s", mm_place_names[place]);
+    return has_own_shape(scene, &scene->places[place]);
+}
+
+static bool size_at(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
+{
+    int place = any_object(scene, random);
+    ASK(turn, "Is the %s object large or small?", mm_place_names[place]);
+    ANSWER(turn, "%s", scene->places[place].large ? "large" : "small");
+    return true;
 }
 
 static bool size_of(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
 {
-    const mm_object *o = &scene->cells[any_object(scene, random)];
-    ASK(turn, "Is the %s %s large or small?", color_of(o), shape_of(o));
+    const mm_object *o = &scene->places[any_object(scene, random)];
+    ASK(turn, "Is the %s object large or small?", color_of(o));
     ANSWER(turn, "%s", o->large ? "large" : "small");
-    return is_unique(scene, o);
+    return has_own_color(scene, o);
 }
 
-/* Two objects in different columns (left, right) or rows (above, below). Either order is as likely, hence yes and no.
- * */
+/* Two objects, one of them further left (right, up, down): top and bottom stand in one column, left and right in one
+ * row. Either order is as likely, hence yes and no. */
 static bool relation(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
 {
     static const char *const words[2][2] = {{"left of", "right of"}, {"above", "below"}};
+    static const int where[MM_SCENE_PLACES][2] = {{1, 0}, {0, 1}, {2, 1}, {1, 2}};
     for (int i = 0; i < TRIES; i++) {
         bool vertical = coin(random), second = coin(random);
         int a = any_object(scene, random), b = any_object(scene, random);
-        const mm_object *first = &scene->cells[a], *other = &scene->cells[b];
-        int difference = vertical ? a / 2 - b / 2 : a % 2 - b % 2;
-        if (difference == 0 || !is_unique(scene, first) || !is_unique(scene, other))
+        const mm_object *first = &scene->places[a], *other = &scene->places[b];
+        int difference = where[a][vertical] - where[b][vertical];
+        if (difference == 0 || !has_own_color(scene, first) || !has_own_color(scene, other))
             continue;
-        ASK(turn, "Is the %s %s %s the %s %s?", color_of(first), shape_of(first), words[vertical][second],
-            color_of(other), shape_of(other));
+        ASK(turn, "Is the %s object %s the %s object?", color_of(first), words[vertical][second], color_of(other));
         ANSWER(turn, "%s", (difference > 0) == second ? "yes" : "no");
         return true;
     }
@@ -194,12 +216,11 @@ static bool relation(const mm_scene *scene, cs_random *random, mm_scene_turn *tu
 static bool which_is_larger(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
 {
     for (int i = 0; i < TRIES; i++) {
-        const mm_object *a = &scene->cells[any_object(scene, random)], *b = &scene->cells[any_object(scene, random)];
-        const mm_object *larger = a->large ? a : b;
-        if (a->large == b->large || !is_unique(scene, a) || !is_unique(scene, b))
+        const mm_object *a = &scene->places[any_object(scene, random)], *b = &scene->places[any_object(scene, random)];
+        if (a->large == b->large || !has_own_color(scene, a) || !has_own_color(scene, b))
             continue;
-        ASK(turn, "Which is larger, the %s %s or the %s %s?", color_of(a), shape_of(a), color_of(b), shape_of(b));
-        ANSWER(turn, "the %s %s", color_of(larger), shape_of(larger));
+        ASK(turn, "Which object is larger, %s or %s?", color_of(a), color_of(b));
+        ANSWER(turn, "%s", color_of(a->large ? a : b));
         return true;
     }
     return false;
@@ -210,7 +231,7 @@ static bool more_than(const mm_scene *scene, cs_random *random, mm_scene_turn *t
 {
     bool yes = coin(random);
     for (int i = 0; i < TRIES; i++) {
-        int seen = scene->cells[any_object(scene, random)].color, other = any_color(random);
+        int seen = scene->places[any_object(scene, random)].color, other = any_color(random);
         bool swap = coin(random);
         int a = swap ? other : seen, b = swap ? seen : other;
         if (a == b || (mm_scene_count(scene, a, -1) > mm_scene_count(scene, b, -1)) != yes)
@@ -230,16 +251,16 @@ static bool background(const mm_scene *scene, cs_random *random, mm_scene_turn *
     return true;
 }
 
-/* All objects in reading order; asked about every picture. */
+/* All objects with their places in reading order; asked about every picture. */
 static void description(const mm_scene *scene, mm_scene_turn *turn)
 {
     size_t n = 0;
     ASK(turn, "Describe the picture.");
-    for (int i = 0; i < MM_SCENE_CELLS; i++) {
-        const mm_object *o = &scene->cells[i];
+    for (int i = 0; i < MM_SCENE_PLACES; i++) {
+        const mm_object *o = &scene->places[i];
         if (o->there)
-            n += (size_t)snprintf(turn->answer + n, sizeof turn->answer - n, "%s%s: %s %s", n ? ", " : "",
-                                  mm_cell_names[i], color_of(o), shape_of(o));
+            n += (size_t)snprintf(turn->answer + n, sizeof turn->answer - n, "%s%s %s %s", n ? ", " : "",
+                                  mm_place_names[i], color_of(o), shape_of(o));
     }
 }
 
@@ -248,10 +269,23 @@ static const struct {
     uint32_t weight;
     talk_kind *ask;
 } kinds[] = {
-    {3, count_objects},      {3, count_color},    {3, count_shape}, {3, is_there_one_feature},
-    {3, is_there_an_object}, {3, color_of_shape}, {4, color_at},    {3, shape_of_color},
-    {4, shape_at},           {3, where_is},       {3, size_of},     {2, relation},
-    {1, which_is_larger},    {2, more_than},      {2, background},
+    {3, count_objects},
+    {2, count_color},
+    {2, count_shape},
+    {3, is_there_one_feature},
+    {2, is_there_an_object},
+    {2, color_of_shape},
+    {4, color_at},
+    {3, shape_of_color},
+    {4, shape_at},
+    {2, where_is_color},
+    {2, where_is_shape},
+    {2, size_at},
+    {1, size_of},
+    {2, relation},
+    {1, which_is_larger},
+    {2, more_than},
+    {2, background},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 

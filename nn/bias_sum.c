@@ -35,17 +35,21 @@ static bool run_pass(vk_device *device, const nn_bias_sum *s, uint32_t chunks)
     vk_dispatch d = {
         .kernel = texel ? "bias_sum_texel" : "bias_sum",
         .label = s->label ? s->label : "bias_sum",
-        .spec = {LOCAL}, .specs = 1,
-        .bind = {
-            {{s->in.block, s->in.offset, rows * s->columns * 4}, texel ? VK_READ | VK_TEXEL : VK_READ},
-            {{s->out.block, s->out.offset, (uint64_t)entries(s) * chunks * s->columns * 4},
-             s->accumulate ? VK_READ | VK_WRITE : VK_WRITE},
-            {s->offsets, VK_READ},
-        },
+        .spec = {LOCAL},
+        .specs = 1,
+        .bind =
+            {
+                {{s->in.block, s->in.offset, rows * s->columns * 4}, texel ? VK_READ | VK_TEXEL : VK_READ},
+                {{s->out.block, s->out.offset, (uint64_t)entries(s) * chunks * s->columns * 4},
+                 s->accumulate ? VK_READ | VK_WRITE : VK_WRITE},
+                {s->offsets, VK_READ},
+            },
         .binds = 3,
-        .push = &p, .push_bytes = sizeof p,
+        .push = &p,
+        .push_bytes = sizeof p,
         .groups = {(s->columns + width - 1) / width, chunks, entries(s)},
-        .flops = (double)rows * s->columns, .bytes = 4.0 * (double)rows * s->columns,
+        .flops = (double)rows * s->columns,
+        .bytes = 4.0 * (double)rows * s->columns,
     };
     return vk_run(device, &d);
 }

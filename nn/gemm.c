@@ -7,10 +7,10 @@
 /* What a variant's shape may depend on. */
 typedef struct variant {
     const char *name, *kernel;
-    bool texel;            /* A and B as texel buffers; the workgroup is one subgroup, WIDTH is 4 of them */
-    uint32_t height, width;/* of a workgroup's tile */
-    uint32_t rows, columns;/* of an invocation's part of it; unused where texel */
-    uint32_t turns;        /* of loops per 64 terms: see split_terms() */
+    bool texel;             /* A and B as texel buffers; the workgroup is one subgroup, WIDTH is 4 of them */
+    uint32_t height, width; /* of a workgroup's tile */
+    uint32_t rows, columns; /* of an invocation's part of it; unused where texel */
+    uint32_t turns;         /* of loops per 64 terms: see split_terms() */
     bool (*suits)(const vk_caps *caps, const nn_gemm *g);
 } variant;
 
@@ -49,17 +49,22 @@ static extents extents_of(const nn_gemm *g)
     return (extents){
         .a = extent(entries(g), g->a_stride, m * k),
         .b = extent(by_rows ? g->groups : entries(g), g->b_stride, n * k),
-        .c = extent(by_terms ? g->groups : g->sum_batch ? 1 : entries(g), g->c_stride, m * n),
-        .bias = extent(g->groups ? g->groups : g->sum_batch ? 1 : entries(g), g->bias_stride, n),
+        .c = extent(by_terms       ? g->groups
+                    : g->sum_batch ? 1
+                                   : entries(g),
+                    g->c_stride, m * n),
+        .bias = extent(g->groups      ? g->groups
+                       : g->sum_batch ? 1
+                                      : entries(g),
+                       g->bias_stride, n),
     };
 }
 
-/* ---- the variants -------------------------------------------------------------------------------------------------- */
+/* ---- the variants ------------------------------------------------------------------------------------------------ */
 
 bool nn_texel_fits(const vk_caps *caps, vk_range range, uint64_t elements)
 {
-    return range.offset % caps->texel_align == 0 && elements % 4 == 0 &&
-           elements / 4 <= caps->max_texel_elements;
+    return range.offset % caps->texel_align == 0 && elements % 4 == 0 && elements / 4 <= caps->max_texel_elements;
 }
 
 /* On CPU drivers; see the shader for what must be aligned. */
@@ -135,7 +140,7 @@ static const variant *choose(const vk_caps *caps, const nn_gemm *g)
     return v;
 }
 
-/* ---- recording ----------------------------------------------------------------------------------------------------- */
+/* ---- recording --------------------------------------------------------------------------------------------------- */
 
 static bool check_range(const nn_gemm *g, const char *name, vk_range range, uint64_t elements)
 {
@@ -176,22 +181,36 @@ static uint32_t split_terms(const vk_caps *caps, const nn_gemm *g, const variant
     return caps->type != VK_TYPE_CPU || g->k <= most ? g->k : most ? most : 64;
 }
 
-/* Splits the tiles among workgroups. A CPU driver pays for each workgroup about what a tile of 64 terms costs, so there one
- * makes several neighbouring tiles, as long as there are enough workgroups for many cores. */
+/* Shares `most` tiles of one workgroup out between columns and rows: along the columns where all of B fits in a core's
+ * cache, then A's rows are read once; else along the rows, then B's columns are. */
+static void shape_workgroup(const nn_gemm *g, push *p, uint64_t most, uint32_t column_tiles, uint32_t row_tiles)
+{
+    enum { CACHE = 256 << 10 };
+    if ((uint64_t)g->n * g->k * 4 <= CACHE) {
+        p->column_tiles = clamp(most, 1, column_tiles);
+        p->row_tiles = clamp(most / p->column_tiles, 1, row_tiles);
+    } else {
+        p->row_tiles = clamp(most, 1, row_tiles);
+        p->column_tiles = clamp(most / p->row_tiles, 1, column_tiles);
+    }
+}
+
+/* Splits the tiles among workgroups. A CPU driver pays for each workgroup about what a tile of 64 terms costs, so there
+ * one makes several neighbouring tiles, as long as there are enough workgroups for many cores. */
 static bool plan_groups(const vk_caps *caps, const nn_gemm *g, const variant *v, push *p, uint32_t groups[3])
 {
     enum { ENOUGH = 128, MOST = 8 };
     uint32_t height = v->height, width = v->texel ? 4 * caps->subgroup_size : v->width;
     bool by_rows = g->groups && g->layout != NN_GEMM_TN;
     /* A group's last tile may be a partial one: at most groups - 1 tiles more than without groups. */
-    uint32_t row_tiles = by_rows ? (uint32_t)((g->m + (uint64_t)g->groups * (height - 1)) / height) : ceil_div(g->m, height);
+    uint32_t row_tiles =
+        by_rows ? (uint32_t)((g->m + (uint64_t)g->groups * (height - 1)) / height) : ceil_div(g->m, height);
     uint32_t column_tiles = ceil_div(g->n, width);
     groups[2] = g->groups && !by_rows ? g->groups : g->sum_batch ? 1 : (uint32_t)entries(g);
     uint64_t tiles = (uint64_t)row_tiles * column_tiles * groups[2];
     uint64_t turns = p->segments * ((uint64_t)p->terms * v->turns / 64 + 1) + TURNS_AROUND + g->groups;
     uint32_t most = caps->type == VK_TYPE_CPU ? clamp(MAX_TURNS / turns, 1, MOST) : 1;
-    p->column_tiles = clamp(tiles / ENOUGH, 1, column_tiles < most ? column_tiles : most);
-    p->row_tiles = clamp(tiles / p->column_tiles / ENOUGH, 1, most / p->column_tiles);
+    shape_workgroup(g, p, clamp(tiles / ENOUGH, 1, most), column_tiles, row_tiles);
     if (row_tiles / p->row_tiles >= caps->max_groups[1])
         p->row_tiles = ceil_div(row_tiles, caps->max_groups[1]);
     groups[0] = ceil_div(column_tiles, p->column_tiles);
@@ -226,11 +245,13 @@ static void set_specs(vk_dispatch *d, const nn_gemm *g, const variant *v, const 
 {
     if (v->texel) {
         d->subgroup = caps->subgroup_control ? caps->subgroup_size : 0;
-        memcpy(d->spec, (uint32_t[]){caps->subgroup_size, g->layout, v->height}, 3 * sizeof *d->spec);
-        d->specs = 3;
+        uint32_t steps = g->layout == NN_GEMM_NT ? 4 : 1; /* whole cache lines along the terms */
+        memcpy(d->spec, (uint32_t[]){caps->subgroup_size, g->layout, v->height, steps}, 4 * sizeof *d->spec);
+        d->specs = 4;
     } else {
         uint32_t invocations = v->height / v->rows * (v->width / v->columns);
-        memcpy(d->spec, (uint32_t[]){invocations, g->layout, v->height, v->width, v->rows, v->columns}, 6 * sizeof *d->spec);
+        memcpy(d->spec, (uint32_t[]){invocations, g->layout, v->height, v->width, v->rows, v->columns},
+               6 * sizeof *d->spec);
         d->specs = 6;
     }
 }
@@ -239,12 +260,18 @@ static bool run_window(vk_device *device, const nn_gemm *g, const variant *v, ui
 {
     const vk_caps *caps = vk_device_caps(device);
     push p = {
-        .m = g->m, .n = g->n, .k = g->k,
-        .a_stride = g->a_stride, .b_stride = g->b_stride, .c_stride = g->c_stride, .bias_stride = g->bias_stride,
+        .m = g->m,
+        .n = g->n,
+        .k = g->k,
+        .a_stride = g->a_stride,
+        .b_stride = g->b_stride,
+        .c_stride = g->c_stride,
+        .bias_stride = g->bias_stride,
         .groups = g->groups,
         .flags = (g->bias.block ? ADD_BIAS : 0) | (g->accumulate ? ACCUMULATE : 0),
         .segments = segments_of(g),
-        .term = term, .terms = terms,
+        .term = term,
+        .terms = terms,
     };
     vk_dispatch d = {.kernel = v->kernel, .label = g->label ? g->label : v->name, .push = &p, .push_bytes = sizeof p};
     if (!plan_groups(caps, g, v, &p, d.groups))

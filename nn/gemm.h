@@ -13,8 +13,8 @@ enum nn_gemm_layout {
     NN_GEMM_TN, /* C[m,n] = sum over k of A[k,m] B[k,n] (+ bias[n]): its weight's gradient, dW = dy^T x */
 };
 
-/* One product, or one for each of `batch` entries or `groups` groups, of dense row-major f32 matrices. Ranges may be longer
- * than what is used. */
+/* One product, or one for each of `batch` entries or `groups` groups, of dense row-major f32 matrices. Ranges may be
+ * longer than what is used. */
 typedef struct nn_gemm {
     enum nn_gemm_layout layout;
     uint32_t m, n, k;
@@ -25,9 +25,9 @@ typedef struct nn_gemm {
     uint32_t batch, a_stride, b_stride, c_stride, bias_stride;
     bool sum_batch; /* one C: the sum over the entries, in their order */
 
-    /* Rows offsets[e]..offsets[e+1]-1 belong to group e; offsets [groups+1] I32 on the device. NT and NN: rows of A and C, m of
-     * them, each group with its own B (b_stride apart) and bias (bias_stride). TN: rows of A and B, k of them, each group
-     * with its own C (c_stride apart), zero where it has no rows. Not together with batch; 0 groups: plain. */
+    /* Rows offsets[e]..offsets[e+1]-1 belong to group e; offsets [groups+1] I32 on the device. NT and NN: rows of A and
+     * C, m of them, each group with its own B (b_stride apart) and bias (bias_stride). TN: rows of A and B, k of them,
+     * each group with its own C (c_stride apart), zero where it has no rows. Not with batch; 0 groups: plain. */
     uint32_t groups;
     vk_range offsets;
 
@@ -35,8 +35,8 @@ typedef struct nn_gemm {
     const char *variant; /* one variant by its name, for tests and tuning; NULL: the device's best for these sizes */
 } nn_gemm;
 
-/* Records the product. Fails where a range is too short for the sizes, or a named variant does not suit. Results are the same
- * bits each time on the same device. */
+/* Records the product. Fails where a range is too short for the sizes, or a named variant does not suit. Results are
+ * the same bits each time on the same device. */
 bool nn_gemm_run(vk_device *device, const nn_gemm *g);
 
 /* The variants, best first: names for nn_gemm.variant; NULL past the last. */

@@ -1,5 +1,5 @@
-/* Linear layers: plain, grouped by rows (each row belongs to one expert) and by expert (every expert sees every row). All
- * three are the same products, batched or grouped; see nn/gemm.h. */
+/* Linear layers: plain, grouped by rows (each row belongs to one expert) and by expert (every expert sees every row).
+ * All three are the same products, batched or grouped; see nn/gemm.h. */
 #include "nn/ops.h"
 
 #include "base/error.h"
@@ -10,7 +10,7 @@
 enum { IN_X, IN_W, IN_B, IN_OFFSETS };
 enum { KEEP_XW = 1 << IN_X | 1 << IN_W };
 
-/* ---- shapes -------------------------------------------------------------------------------------------------------- */
+/* ---- shapes ------------------------------------------------------------------------------------------------------ */
 
 /* Rows of one expert (of all, where grouped), sizes of w[e], and experts where there are several. */
 typedef struct sizes {
@@ -43,8 +43,8 @@ static bool check_sizes(const nn_node *node, int w_dims)
         return cs_fail("%s: x has rows of %lld and w takes rows of %lld", name, (long long)nn_cols(x),
                        (long long)nn_cols(w));
     if (b && (b->dims != w_dims - 1 || nn_count(b) * nn_cols(w) != nn_count(w)))
-        return cs_fail("%s: b has %lld elements in %d dimensions, w has %lld rows", name, (long long)nn_count(b), b->dims,
-                       (long long)nn_rows(w));
+        return cs_fail("%s: b has %lld elements in %d dimensions, w has %lld rows", name, (long long)nn_count(b),
+                       b->dims, (long long)nn_rows(w));
     if (nn_rows(x) > INT32_MAX || nn_count(w) > INT32_MAX)
         return cs_fail("%s: more than %d rows or weights", name, INT32_MAX);
     return true;
@@ -95,7 +95,7 @@ static bool infer_expert(nn_node *node)
     return true;
 }
 
-/* ---- kernels ------------------------------------------------------------------------------------------------------- */
+/* ---- kernels ----------------------------------------------------------------------------------------------------- */
 
 /* What the three products of a node have in common. */
 static nn_gemm product(const nn_node *node, const sizes *s, enum nn_gemm_layout layout, const char *label)
@@ -193,7 +193,7 @@ static double flops(const nn_node *node)
     return 2.0 * (double)nn_count(node->out[0]) * (double)nn_cols(node->in[IN_X]);
 }
 
-/* ---- references ---------------------------------------------------------------------------------------------------- */
+/* ---- references -------------------------------------------------------------------------------------------------- */
 
 /* Rows of x and y that expert e sees: x_first + i and y_first + i for i < count. */
 typedef struct rows {
@@ -246,7 +246,7 @@ static void ref_backward(const nn_ref *r)
     }
 }
 
-/* ---- cases --------------------------------------------------------------------------------------------------------- */
+/* ---- cases ------------------------------------------------------------------------------------------------------- */
 
 /* Expert 0 gets one row, expert 1 none, the others about equal shares. */
 static void fill_uneven(const nn_case *c, int i, double *const *values)
@@ -271,8 +271,14 @@ static void fill_even(const nn_case *c, int i, double *const *values)
         values[i][e] = (double)(c->in[IN_X].shape[0] * e / experts);
 }
 
-#define VALUES(...) {.dims = sizeof((int[]){__VA_ARGS__}) / sizeof(int), .shape = {__VA_ARGS__}, .fill = NN_FILL_NORMAL}
-#define OFFSETS(experts) {.dtype = NN_I32, .dims = 1, .shape = {(experts) + 1}, .fill = NN_FILL_CUSTOM}
+#define VALUES(...)                                                                                                    \
+    {                                                                                                                  \
+        .dims = sizeof((int[]){__VA_ARGS__}) / sizeof(int), .shape = {__VA_ARGS__}, .fill = NN_FILL_NORMAL             \
+    }
+#define OFFSETS(experts)                                                                                               \
+    {                                                                                                                  \
+        .dtype = NN_I32, .dims = 1, .shape = {(experts) + 1}, .fill = NN_FILL_CUSTOM                                   \
+    }
 
 static const nn_case linear_cases[] = {
     {"2x24 rows 64 to 96", {VALUES(2, 24, 64), VALUES(96, 64), VALUES(96)}},
@@ -290,10 +296,14 @@ static const nn_case grouped_cases[] = {
     {"19 rows 10 to 7, 5 uneven", {VALUES(19, 10), VALUES(5, 7, 10), VALUES(5, 7), OFFSETS(5)}, .fill = fill_uneven},
     {"33 rows 8 to 12, 3 all last", {VALUES(33, 8), VALUES(3, 12, 8), {0}, OFFSETS(3)}, .fill = fill_last},
     {"400 rows 16 to 8, 3 uneven", {VALUES(400, 16), VALUES(3, 8, 16), VALUES(3, 8), OFFSETS(3)}, .fill = fill_uneven},
-    {"4096 rows 64 to 256, 8 even", {VALUES(4096, 64), VALUES(8, 256, 64), VALUES(8, 256), OFFSETS(8)}, .fill = fill_even,
+    {"4096 rows 64 to 256, 8 even",
+     {VALUES(4096, 64), VALUES(8, 256, 64), VALUES(8, 256), OFFSETS(8)},
+     .fill = fill_even,
      .bench = true},
-    {"4096 rows 64 to 256, 8 uneven", {VALUES(4096, 64), VALUES(8, 256, 64), VALUES(8, 256), OFFSETS(8)},
-     .fill = fill_uneven, .bench = true},
+    {"4096 rows 64 to 256, 8 uneven",
+     {VALUES(4096, 64), VALUES(8, 256, 64), VALUES(8, 256), OFFSETS(8)},
+     .fill = fill_uneven,
+     .bench = true},
 };
 
 static const nn_case expert_cases[] = {
@@ -304,26 +314,53 @@ static const nn_case expert_cases[] = {
     {"1024 shared rows 64 to 256, 8", {VALUES(1024, 64), VALUES(8, 256, 64), VALUES(8, 256)}, .bench = true},
 };
 
-/* ---- table rows and wrappers ---------------------------------------------------------------------------------------- */
+/* ---- table rows and wrappers ------------------------------------------------------------------------------------- */
 
 #define CASES(list) .cases = list, .case_count = sizeof list / sizeof *list
 
 const nn_op nn_op_linear = {
-    .name = "linear", .ins = 3, .outs = 1, .optional = 1 << IN_B, .keep_in = KEEP_XW,
-    .infer = infer_linear, .forward = forward, .backward = backward,
-    .ref_forward = ref_forward, .ref_backward = ref_backward, .flops = flops, CASES(linear_cases),
+    .name = "linear",
+    .ins = 3,
+    .outs = 1,
+    .optional = 1 << IN_B,
+    .keep_in = KEEP_XW,
+    .infer = infer_linear,
+    .forward = forward,
+    .backward = backward,
+    .ref_forward = ref_forward,
+    .ref_backward = ref_backward,
+    .flops = flops,
+    CASES(linear_cases),
 };
 
 const nn_op nn_op_grouped_linear = {
-    .name = "grouped_linear", .ins = 4, .outs = 1, .optional = 1 << IN_B, .keep_in = KEEP_XW | 1 << IN_OFFSETS,
-    .infer = infer_grouped, .forward = forward, .backward = backward,
-    .ref_forward = ref_forward, .ref_backward = ref_backward, .flops = flops, CASES(grouped_cases),
+    .name = "grouped_linear",
+    .ins = 4,
+    .outs = 1,
+    .optional = 1 << IN_B,
+    .keep_in = KEEP_XW | 1 << IN_OFFSETS,
+    .infer = infer_grouped,
+    .forward = forward,
+    .backward = backward,
+    .ref_forward = ref_forward,
+    .ref_backward = ref_backward,
+    .flops = flops,
+    CASES(grouped_cases),
 };
 
 const nn_op nn_op_expert_linear = {
-    .name = "expert_linear", .ins = 3, .outs = 1, .optional = 1 << IN_B, .keep_in = KEEP_XW,
-    .infer = infer_expert, .forward = forward, .backward = backward,
-    .ref_forward = ref_forward, .ref_backward = ref_backward, .flops = flops, CASES(expert_cases),
+    .name = "expert_linear",
+    .ins = 3,
+    .outs = 1,
+    .optional = 1 << IN_B,
+    .keep_in = KEEP_XW,
+    .infer = infer_expert,
+    .forward = forward,
+    .backward = backward,
+    .ref_forward = ref_forward,
+    .ref_backward = ref_backward,
+    .flops = flops,
+    CASES(expert_cases),
 };
 
 nn_tensor *nn_linear(nn_tape *tape, nn_tensor *x, nn_tensor *w, nn_tensor *b)

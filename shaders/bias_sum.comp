@@ -1,7 +1,7 @@
 #version 450
-// The gradients of biases, sums of columns per batch entry or group: out[e, chunk, :] (+)= sum of a share of the rows of
-// entry e, in order. Tall inputs take two passes, the second one over the chunks of the first. -DTEXEL: rows of whole
-// 16-byte texels, four columns per invocation, for drivers where loads are dear.
+// The gradients of biases, sums of columns per batch entry or group: out[e, chunk, :] (+)= sum of a share of the rows
+// of entry e, in order. Tall inputs take two passes, the second one over the chunks of the first. -DTEXEL: rows of
+// whole 16-byte texels, four columns per invocation, for drivers where loads are dear.
 layout(local_size_x = 32, local_size_x_id = 0) in;
 
 layout(push_constant) uniform Push

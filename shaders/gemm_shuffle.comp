@@ -1,8 +1,9 @@
 #version 450
-// Matrix product for CPU drivers: one workgroup is one subgroup and keeps a tile of RM x 4 SG elements of C in registers,
-// without shared memory. On these drivers loads are what costs, and a texel fetch of 16 bytes is the cheapest there is:
-// each lane fetches what it needs of B's four columns of its own; A's RM rows are spread over the lanes and handed round
-// by shuffles from constant lanes. All rows must be 16-byte aligned: N, and K (NT, NN) or M (TN), multiples of 4.
+// Matrix product for CPU drivers: one workgroup is one subgroup and keeps a tile of RM x 4 SG elements of C in
+// registers, without shared memory. On these drivers loads are what costs, and a texel fetch of 16 bytes is the
+// cheapest there is: each lane fetches what it needs of B's four columns of its own; A's RM rows are spread over the
+// lanes and handed round by shuffles from constant lanes. All rows must be 16-byte aligned: N, and K (NT, NN) or M
+// (TN), multiples of 4.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 #extension GL_KHR_shader_subgroup_shuffle : require
@@ -11,6 +12,7 @@ layout(local_size_x = 8, local_size_x_id = 0) in;
 layout(constant_id = 0) const uint SG = 8; // the subgroup size
 layout(constant_id = 1) const uint LAYOUT = 0;
 layout(constant_id = 2) const uint RM = 8; // a multiple of 4
+layout(constant_id = 3) const uint STEPS = 4; // of four terms in a turn of the loop
 
 layout(binding = 0) uniform usamplerBuffer a;
 layout(binding = 1) uniform usamplerBuffer b;
@@ -34,7 +36,9 @@ vec4 fetch_b(uint texel)
     return uintBitsToFloat(texelFetch(b, int(texel)));
 }
 
-// Bases in texels. Rows and columns beyond the edge repeat the last one, terms beyond the end count as 0.
+// Bases in texels. Rows and columns beyond the edge repeat the last one, terms beyond the end count as 0. A turn
+// fetches whole cache lines of the rows that lie along the terms, because a row length that is a power of two maps the
+// lines of all rows to the same few places of a CPU's cache, where they do not survive until the next turn.
 void multiply(Tile tile, uint column, uint a_base, uint b_base)
 {
     uint a_at[FETCHES], a_term[FETCHES], b_at[4];
@@ -49,33 +53,37 @@ void multiply(Tile tile, uint column, uint a_base, uint b_base)
     [[unroll]] for (uint j = 0; j < 4; ++j)
         b_at[j] = b_base + (LAYOUT == NT ? min(column + j, n - 1) * (k / 4) : min(column, n - 4) / 4);
 
-    for (uint i = tile.k; i < tile.k_end; i += 4) {
-        vec4 av[FETCHES], bv[4];
+    uint last = tile.k_end - 1;
+    for (uint i = tile.k; i < tile.k_end; i += 4 * STEPS) {
+        vec4 av[STEPS][FETCHES], bv[STEPS][4];
         [[unroll]] for (uint f = 0; f < FETCHES; ++f) {
-            if (LAYOUT == TN) {
-                uint at = i + a_term[f];
-                av[f] = fetch_a(a_at[f] + min(at, tile.k_end - 1) * (m / 4));
-                av[f] = at < tile.k_end ? av[f] : vec4(0);
-            } else {
-                av[f] = fetch_a(a_at[f] + i / 4);
+            [[unroll]] for (uint s = 0; s < STEPS; ++s) {
+                uint at = i + 4 * s + (LAYOUT == TN ? a_term[f] : 0);
+                av[s][f] = fetch_a(a_at[f] + (LAYOUT == TN ? min(at, last) * (m / 4) : min(at, last) / 4));
+                if (LAYOUT == TN || s > 0)
+                    av[s][f] = at <= last ? av[s][f] : vec4(0);
             }
         }
-        [[unroll]] for (uint j = 0; j < 4; ++j) {
-            if (LAYOUT == NT)
-                bv[j] = fetch_b(b_at[j] + i / 4);
-            else
-                bv[j] = fetch_b(b_at[j] + min(i + j, tile.k_end - 1) * (n / 4));
-        }
-        if (LAYOUT == NT) { // from four terms of one column to four columns of one term
-            mat4 turned = transpose(mat4(bv[0], bv[1], bv[2], bv[3]));
+        if (LAYOUT == NT) {
             [[unroll]] for (uint j = 0; j < 4; ++j)
-                bv[j] = turned[j];
+                [[unroll]] for (uint s = 0; s < STEPS; ++s)
+                    bv[s][j] = fetch_b(b_at[j] + min(i + 4 * s, last) / 4);
         }
-        [[unroll]] for (uint j = 0; j < 4; ++j) {
-            [[unroll]] for (uint r = 0; r < RM; ++r) {
-                uint part = LAYOUT == TN ? j * (RM / 4) + r / 4 : r;
-                uint component = LAYOUT == TN ? r % 4 : j;
-                sum[r] += subgroupShuffle(av[part / SG][component], part % SG) * bv[j];
+        [[unroll]] for (uint s = 0; s < STEPS; ++s) {
+            if (LAYOUT == NT) { // from four terms of one column to four columns of one term
+                mat4 turned = transpose(mat4(bv[s][0], bv[s][1], bv[s][2], bv[s][3]));
+                [[unroll]] for (uint j = 0; j < 4; ++j)
+                    bv[s][j] = turned[j];
+            } else {
+                [[unroll]] for (uint j = 0; j < 4; ++j)
+                    bv[s][j] = fetch_b(b_at[j] + min(i + 4 * s + j, last) * (n / 4));
+            }
+            [[unroll]] for (uint j = 0; j < 4; ++j) {
+                [[unroll]] for (uint r = 0; r < RM; ++r) {
+                    uint part = LAYOUT == TN ? j * (RM / 4) + r / 4 : r;
+                    uint component = LAYOUT == TN ? r % 4 : j;
+                    sum[r] += subgroupShuffle(av[s][part / SG][component], part % SG) * bv[s][j];
+                }
             }
         }
     }

@@ -1,4 +1,5 @@
-/* Matrix products: every layout, plain, batched, summed and grouped, aligned and ragged, by every variant that suits. */
+/* Matrix products: every layout, plain, batched, summed and grouped, aligned and ragged, by every variant that suits.
+ * */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,10 +14,10 @@
 #include "base/random.h"
 #include "nn/gemm.h"
 
-#define check(condition) \
-    do { \
-        if (!(condition)) \
-            fail_msg("%s: %s", #condition, cs_error()); \
+#define check(condition)                                                                                               \
+    do {                                                                                                               \
+        if (!(condition))                                                                                              \
+            fail_msg("%s: %s", #condition, cs_error());                                                                \
     } while (0)
 
 enum how { PLAIN, BATCHED, SHARED_A, SUMMED, GROUPED, HOWS };
@@ -205,8 +206,8 @@ static int try_variants(trial *t)
         double error = run_trial(t, variant);
         /* Rounding errors of a sum add up like a random walk. */
         if (!(error < 1e-6 + 3e-8 * sqrt(t->g.k)))
-            fail_msg("%s %s %ux%ux%u by %s: error %g", layout_names[t->g.layout], how_names[t->how], t->g.m, t->g.n, t->g.k,
-                     variant, error);
+            fail_msg("%s %s %ux%ux%u by %s: error %g", layout_names[t->g.layout], how_names[t->how], t->g.m, t->g.n,
+                     t->g.k, variant, error);
         ran++;
     }
     return ran;

@@ -156,10 +156,12 @@ bool vk_profile_get(vk_device *device, const char *label, double *ns, uint64_t *
         return cs_fail("there is no profile: it was not asked for or device %s has no timestamps", device->caps.name);
     if (!settle(device))
         return false;
-    const struct vk_profile_row *row = find_row(device, label);
-    if (row) {
-        *ns = row->ns;
-        *calls = row->calls;
+    for (size_t i = 0; i < device->profile.count; i++) {
+        const struct vk_profile_row *row = &device->profile.rows[i];
+        if (label && strcmp(row->label, label))
+            continue;
+        *ns += row->ns;
+        *calls += row->calls;
     }
     return true;
 }

@@ -185,7 +185,8 @@ vk_counters vk_counters_get(const vk_device *device);
  * GB/s, and below it the counters since the last reset. Without timestamps on the device says so. */
 bool vk_profile_print(vk_device *device, FILE *out);
 void vk_profile_reset(vk_device *device);
-/* Device nanoseconds of the profiled dispatches with that label since the reset, and how many; for bench.
+/* Device nanoseconds of the profiled dispatches with that label since the reset, and how many; for bench. NULL: of
+ * everything, copies ("copy", "upload") and fills ("fill") too.
  * Waits for the device. */
 bool vk_profile_get(vk_device *device, const char *label, double *ns, uint64_t *calls);
 /* Every profiled dispatch's duration (ns) with that label since the reset, in order, at most `max`; returns the count. */

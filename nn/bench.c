@@ -1,0 +1,245 @@
+#include "nn/bench.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "base/random.h"
+#include "nn/selftest.h"
+
+enum { FEWEST = 5, MOST = 50 };
+static const double ENOUGH = 0.3e9; /* nanoseconds of measured time after which no further run starts */
+
+/* ---- statistics -------------------------------------------------------------------------------------------------- */
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *x, int n)
+{
+    qsort(x, (size_t)n, sizeof *x, ascending);
+    return n % 2 ? x[n / 2] : (x[n / 2 - 1] + x[n / 2]) / 2;
+}
+
+static void summarise(nn_timing *t, double *ns, int runs)
+{
+    t->runs = runs;
+    t->median = median(ns, runs);
+    t->best = ns[0];
+    for (int i = 0; i < runs; i++)
+        ns[i] = fabs(ns[i] - t->median);
+    t->deviation = median(ns, runs);
+}
+
+/* Calls run() once for warming up, then until there is enough. Each time is the profile's sum over all that was
+ * recorded but uploads. */
+static bool measure(vk_device *device, bool (*run)(void *), void *with, nn_timing *t)
+{
+    double ns[MOST], sum = 0;
+    int runs = 0;
+    if (!run(with))
+        return false;
+    while (runs < FEWEST || (runs < MOST && sum < ENOUGH)) {
+        double total, upload;
+        uint64_t calls;
+        vk_profile_reset(device);
+        if (!run(with) || !vk_profile_get(device, NULL, &total, &calls) ||
+            !vk_profile_get(device, "upload", &upload, &calls))
+            return false;
+        ns[runs] = total - upload;
+        sum += ns[runs++];
+    }
+    summarise(t, ns, runs);
+    return true;
+}
+
+/* ---- plain matrix products --------------------------------------------------------------------------------------- */
+
+typedef struct product {
+    vk_device *device;
+    nn_gemm g;
+} product;
+
+static bool run_product(void *with)
+{
+    product *p = with;
+    return nn_gemm_run(p->device, &p->g);
+}
+
+static bool fill_normal(vk_device *device, vk_range range, uint64_t elements, uint64_t seed)
+{
+    float *x = cs_alloc(elements, sizeof *x, "a benchmark");
+    cs_random r = {.seed = seed, .stream = cs_random_stream("bench")};
+    for (uint64_t i = 0; x && i < elements; i++)
+        x[i] = cs_random_normal(&r);
+    range.size = elements * 4;
+    bool ok = x && vk_upload(device, range, x, range.size);
+    free(x);
+    return ok;
+}
+
+bool nn_bench_gemm(vk_device *device, enum nn_gemm_layout layout, uint32_t m, uint32_t n, uint32_t k, nn_timing *t)
+{
+    uint64_t a = (uint64_t)m * k, b = (uint64_t)n * k, c = (uint64_t)m * n;
+    product p = {device, {.layout = layout, .m = m, .n = n, .k = k}};
+    *t = (nn_timing){.flops = 2.0 * m * n * k, .bytes = 4.0 * (double)(a + b + c)};
+    p.g.a = vk_alloc(device, a * 4, VK_MEMORY_DEVICE, "a benchmark");
+    p.g.b = vk_alloc(device, b * 4, VK_MEMORY_DEVICE, "a benchmark");
+    p.g.c = vk_alloc(device, c * 4, VK_MEMORY_DEVICE, "a benchmark");
+    bool ok = p.g.a.block && p.g.b.block && p.g.c.block && fill_normal(device, p.g.a, a, 1) &&
+              fill_normal(device, p.g.b, b, 2) && measure(device, run_product, &p, t);
+    vk_free(device, &p.g.a);
+    vk_free(device, &p.g.b);
+    vk_free(device, &p.g.c);
+    return ok;
+}
+
+/* ---- operators --------------------------------------------------------------------------------------------------- */
+
+typedef struct trial {
+    const nn_op *op;
+    const nn_case *c;
+    nn_tape *tape;
+    bool with_backward;
+    vk_range in[NN_MAX_IN];
+    float *seed[NN_MAX_OUT]; /* gradients of the outputs */
+    double flops, in_bytes, out_bytes;
+} trial;
+
+static size_t input_count(const nn_case *c, int i)
+{
+    size_t n = 1;
+    for (int d = 0; d < c->in[i].dims; d++)
+        n *= (size_t)c->in[i].shape[d];
+    return n;
+}
+
+/* Draws the inputs into device memory, so that runs do not upload them. */
+static bool make_inputs(trial *t, vk_device *device)
+{
+    double *values[NN_MAX_IN] = {0};
+    bool ok = true;
+    for (int i = 0; ok && i < t->op->ins; i++) {
+        if (t->c->in[i].fill == NN_FILL_NONE)
+            continue;
+        size_t n = input_count(t->c, i);
+        void *host = cs_alloc(n, 4, "a benchmark input");
+        values[i] = cs_alloc(n, sizeof(double), "a benchmark input");
+        t->in[i] = vk_alloc(device, n * 4, VK_MEMORY_DEVICE, "a benchmark input");
+        ok = host && values[i] && t->in[i].block;
+        if (ok) {
+            nn_case_fill(t->op, t->c, i, values, host);
+            ok = vk_upload(device, (vk_range){t->in[i].block, t->in[i].offset, n * 4}, host, n * 4);
+        }
+        t->in_bytes += 4.0 * (double)n;
+        free(host);
+    }
+    for (int i = 0; i < NN_MAX_IN; i++)
+        free(values[i]);
+    return ok;
+}
+
+static bool takes_gradient(const trial *t, nn_tensor *const *out, int i)
+{
+    return out[i]->dtype == NN_F32 && !(t->op->aux_out & 1u << i);
+}
+
+static bool make_seeds(trial *t, nn_tensor *const *out)
+{
+    for (int i = 0; i < t->op->outs; i++) {
+        if (t->seed[i] || !takes_gradient(t, out, i))
+            continue;
+        size_t n = (size_t)nn_count(out[i]);
+        cs_random r = {.seed = 3, .stream = cs_random_stream("bench")};
+        if (!(t->seed[i] = cs_alloc(n, sizeof(float), "a benchmark gradient")))
+            return false;
+        for (size_t j = 0; j < n; j++)
+            t->seed[i][j] = cs_random_normal(&r);
+    }
+    return true;
+}
+
+static bool build(trial *t, nn_tensor **out)
+{
+    nn_tensor *in[NN_MAX_IN] = {0};
+    nn_tape_reset(t->tape);
+    for (int i = 0; i < t->op->ins; i++) {
+        if (!t->in[i].block)
+            continue;
+        in[i] = nn_external(t->tape, t->c->in[i].dtype, t->c->in[i].dims, t->c->in[i].shape, t->in[i]);
+        if (!in[i])
+            return false;
+        if (t->with_backward && t->c->in[i].dtype == NN_F32 && !t->c->in[i].no_grad)
+            nn_watch(in[i]);
+    }
+    return nn_apply(t->tape, t->op, t->c->params, in, t->op->ins, out);
+}
+
+static bool run_trial(void *with)
+{
+    trial *t = with;
+    nn_tensor *out[NN_MAX_OUT];
+    nn_root roots[NN_MAX_OUT];
+    int count = 0;
+    if (!build(t, out) || !make_seeds(t, out))
+        return false;
+    for (int i = 0; i < t->op->outs; i++)
+        if (t->with_backward && takes_gradient(t, out, i))
+            roots[count++] = (nn_root){out[i], 0, t->seed[i]};
+    return nn_tape_run(t->tape, t->with_backward ? roots : NULL, count);
+}
+
+static bool count_work(trial *t)
+{
+    nn_tensor *out[NN_MAX_OUT];
+    if (!build(t, out))
+        return false;
+    nn_node node = {.op = t->op, .ins = t->op->ins, .outs = t->op->outs};
+    nn_tensor in[NN_MAX_IN];
+    for (int i = 0; i < t->op->ins; i++) {
+        in[i] = (nn_tensor){.dtype = t->c->in[i].dtype, .dims = t->c->in[i].dims, .shape = {1, 1, 1, 1}};
+        memcpy(in[i].shape, t->c->in[i].shape, (size_t)in[i].dims * sizeof *in[i].shape);
+        node.in[i] = t->in[i].block ? &in[i] : NULL;
+    }
+    for (int i = 0; i < t->op->outs; i++) {
+        node.out[i] = out[i];
+        t->out_bytes += 4.0 * (double)nn_count(out[i]);
+    }
+    if (t->op->param_bytes)
+        memcpy(node.params, t->c->params, t->op->param_bytes);
+    t->flops = t->op->flops ? t->op->flops(&node) : 0;
+    return true;
+}
+
+static bool time_passes(trial *t, vk_device *device, nn_timing *forward, nn_timing *backward)
+{
+    *forward = (nn_timing){.flops = t->flops, .bytes = t->in_bytes + t->out_bytes};
+    *backward = (nn_timing){.flops = 2 * t->flops, .bytes = 2 * t->in_bytes + t->out_bytes};
+    if (!measure(device, run_trial, t, forward))
+        return false;
+    if (!t->op->backward)
+        return true;
+    t->with_backward = true;
+    if (!measure(device, run_trial, t, backward))
+        return false;
+    backward->median = fmax(backward->median - forward->median, 0);
+    backward->best = fmax(backward->best - forward->best, 0);
+    return true;
+}
+
+bool nn_bench_case(vk_device *device, const nn_op *op, const nn_case *c, nn_timing *forward, nn_timing *backward)
+{
+    trial t = {.op = op, .c = c, .tape = nn_tape_new(device)};
+    bool ok = t.tape && make_inputs(&t, device) && count_work(&t) && time_passes(&t, device, forward, backward);
+    nn_tape_free(&t.tape);
+    for (int i = 0; i < NN_MAX_IN; i++)
+        vk_free(device, &t.in[i]);
+    for (int i = 0; i < NN_MAX_OUT; i++)
+        free(t.seed[i]);
+    return ok || cs_fail_in("benchmark of %s, case %s", op->name, c->name);
+}

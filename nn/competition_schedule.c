@@ -12,7 +12,8 @@ int64_t nn_competition_warmup(double warmup, uint64_t total_steps)
     return (int64_t)(warmup * (double)total_steps);
 }
 
-/* Nearest step to i that has room and is not the layer's yet: to the left first, then to the right; -1 where none is. */
+/* Nearest step to i that has room and is not the layer's yet: to the left first, then to the right; -1 where none
+ * is. */
 static int64_t nearest_room(const int *used, const uint8_t *chosen, int64_t i, int64_t steps, int max_layers)
 {
     for (int64_t j = i - 1; j >= 0; j--)

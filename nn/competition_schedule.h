@@ -14,8 +14,8 @@ int64_t nn_competition_warmup(double warmup, uint64_t total_steps);
 /* Fills table [layers, steps] with 0 and 1 from uniform draws [layers, steps] in [0, 1). */
 bool nn_competition_place(const float *draws, int layers, int64_t steps, double rate, int max_layers, uint8_t *table);
 
-/* Draws from (seed, CS_STREAM_SCHEDULE) and fills state->schedule [layers, total - warm-up], owned by the state, its sizes
- * and its first step. Fails where the warm-up leaves no step. */
+/* Draws from (seed, CS_STREAM_SCHEDULE) and fills state->schedule [layers, total - warm-up], owned by the state,
+ * its sizes and its first step. Fails where the warm-up leaves no step. */
 bool nn_competition_draw(int layers, uint64_t total_steps, double rate, double warmup, int max_layers, uint64_t seed,
                          nn_train_state *state);
 

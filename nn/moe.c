@@ -30,7 +30,8 @@ const cs_field nn_moe_fields[] = {
     FIELD(hidden, CS_INT, 0, 1 << 20, "0", "inner width of an expert; 0: the dense block's"),
     FIELD(router, CS_ENUM, 0, 0, "\"competesmoe\"", "routing strategy", router_names),
     FIELD(affinity, CS_ENUM, 0, 0, "\"softplus\"",
-          "score of an expert's output in competition: its L2 norm, or the mean of a function over it", nn_affinity_names),
+          "score of an expert's output in competition: its L2 norm, or the mean of a function over it",
+          nn_affinity_names),
     FIELD(hybrid, CS_BOOL, 0, 0, "false", "add the winners' term, times router_theta, to the router loss"),
     FIELD(norm_sigmoid, CS_BOOL, 0, 0, "false", "mix winners by sigmoid(affinity) instead of affinity"),
     FIELD(router_theta, CS_FLOAT, 0, 1e6, "0.1", "weight of the hybrid term"),
@@ -38,8 +39,10 @@ const cs_field nn_moe_fields[] = {
     FIELD(router_z_loss_coef, CS_FLOAT, 0, 1e6, "0.001", "weight of the z-loss (routed steps)"),
     FIELD(router_loss_coef, CS_FLOAT, 0, 1e6, "0.01", "weight of the router loss (competing steps)"),
     FIELD(diversity_loss_coef, CS_FLOAT, 0, 1e6, "0.01", "weight of the diversity loss (competing steps)"),
-    FIELD(bal_comp_loss_coef, CS_FLOAT, 0, 1e6, "0.01", "weight of the balance loss of the affinities (competing steps)"),
-    FIELD(gate_std, CS_FLOAT, 0, 10, "0", "standard deviation of the gate's initial values; 0: uniform within 1 / sqrt(width)"),
+    FIELD(bal_comp_loss_coef, CS_FLOAT, 0, 1e6, "0.01",
+          "weight of the balance loss of the affinities (competing steps)"),
+    FIELD(gate_std, CS_FLOAT, 0, 10, "0",
+          "standard deviation of the gate's initial values; 0: uniform within 1 / sqrt(width)"),
 };
 const size_t nn_moe_field_count = sizeof nn_moe_fields / sizeof *nn_moe_fields;
 
@@ -61,7 +64,8 @@ static bool declare(nn_tensor **t, nn_params *set, const char *prefix, const cha
 
 static bool declare_experts(nn_moe *l, nn_params *set, const char *prefix)
 {
-    const int64_t up[] = {l->config.experts, l->config.hidden, l->in}, down[] = {l->config.experts, l->out, l->config.hidden};
+    const int64_t up[] = {l->config.experts, l->config.hidden, l->in},
+                  down[] = {l->config.experts, l->out, l->config.hidden};
     if (l->kind == NN_FFN_SWIGLU)
         return declare(&l->w1, set, prefix, "w1", up, 3) && declare(&l->w2, set, prefix, "w2", down, 3) &&
                declare(&l->w3, set, prefix, "w3", up, 3);

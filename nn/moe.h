@@ -1,5 +1,5 @@
-/* The mixture-of-experts layer of CompeteSMoE (specification 1-3, 5): stacked experts, a routing strategy, and the losses
- * that train it. */
+/* The mixture-of-experts layer of CompeteSMoE (specification 1-3, 5): stacked experts, a routing strategy, and the
+ * losses that train it. */
 #ifndef NN_MOE_H
 #define NN_MOE_H
 
@@ -20,7 +20,8 @@ typedef struct nn_moe_config {
     int router;   /* index into nn_router_names */
     int affinity; /* enum nn_affinity_kind */
     bool hybrid, norm_sigmoid;
-    float router_theta, balance_loss_coef, router_z_loss_coef, router_loss_coef, diversity_loss_coef, bal_comp_loss_coef;
+    float router_theta;
+    float balance_loss_coef, router_z_loss_coef, router_loss_coef, diversity_loss_coef, bal_comp_loss_coef;
     float gate_std; /* of the gate's initial normal values; 0 = uniform within 1 / sqrt(in) */
 } nn_moe_config;
 

@@ -28,8 +28,8 @@ enum {
     NN_STAT_FIRST,          /* [B, E]: share of a sequence's tokens whose first choice it is */
 };
 
-/* Router mode (2.2): p = softmax(z) of logits z [B, N, E] (or [N, E]: one sequence), the K largest p (lowest index first
- * among equals), weights p_k / sum p; z-loss. */
+/* Router mode (2.2): p = softmax(z) of logits z [B, N, E] (or [N, E]: one sequence), the K largest p (lowest index
+ * first among equals), weights p_k / sum p; z-loss. */
 bool nn_route(nn_tape *tape, nn_tensor *z, int top_k, nn_routing_result *out);
 
 typedef struct nn_compete_params {
@@ -38,8 +38,8 @@ typedef struct nn_compete_params {
     float theta;          /* of the hybrid router loss; 0 = not hybrid */
 } nn_compete_params;
 
-/* Competition (2.3): q = softmax(s) of affinities s [B, N, E], winners by s, weights s_k / sum s; router loss of the gate's
- * p = softmax(z) against the detached q, balance loss of q. */
+/* Competition (2.3): q = softmax(s) of affinities s [B, N, E], winners by s, weights s_k / sum s; router loss of
+ * the gate's p = softmax(z) against the detached q, balance loss of q. */
 bool nn_compete(nn_tape *tape, nn_tensor *z, nn_tensor *s, nn_compete_params params, nn_routing_result *out);
 
 enum nn_affinity_kind {

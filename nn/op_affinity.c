@@ -117,7 +117,8 @@ static void ref_forward(const nn_ref *r)
         double sum = 0;
         for (int64_t c = 0; c < cols; c++)
             sum += term(kind, r->in[0][row * cols + c]);
-        r->out[0][row % tokens * y->shape[0] + row / tokens] = kind == NN_AFFINITY_L2NORM ? sqrt(sum) : sum / (double)cols;
+        r->out[0][row % tokens * y->shape[0] + row / tokens] =
+            kind == NN_AFFINITY_L2NORM ? sqrt(sum) : sum / (double)cols;
     }
 }
 

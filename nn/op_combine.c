@@ -1,5 +1,5 @@
-/* Rows to experts and back: permute gathers a row per (token, choice) in the plan's order, combine mixes the experts' rows
- * of each token by its weights, over sorted rows or over the dense outputs of all experts. */
+/* Rows to experts and back: permute gathers a row per (token, choice) in the plan's order, combine mixes the
+ * experts' rows of each token by its weights, over sorted rows or over the dense outputs of all experts. */
 #include "base/error.h"
 #include "nn/launch.h"
 #include "nn/moe_ops.h"
@@ -143,8 +143,8 @@ static bool is_dense(const nn_node *n)
 static mix mix_of(const nn_node *n)
 {
     const nn_tensor *w = n->in[COMBINE_WEIGHTS];
-    return (mix){nn_read_bind(n->in[COMBINE_PLACES]), nn_read_bind(w), nn_rows(w), nn_cols(w), nn_cols(n->in[COMBINE_YS]),
-                 is_dense(n)};
+    return (mix){nn_read_bind(n->in[COMBINE_PLACES]), nn_read_bind(w), nn_rows(w), nn_cols(w),
+                 nn_cols(n->in[COMBINE_YS]), is_dense(n)};
 }
 
 static bool infer_combine(nn_node *n)
@@ -261,39 +261,59 @@ static void fill_winners(const nn_case *c, int i, double *const *values)
 
 static const nn_case permute_cases[] = {
     {.name = "K 2",
-     .in = {{NN_F32, 3, {3, 7, 16}, NN_FILL_NORMAL}, {NN_I32, 1, {42}, NN_FILL_CUSTOM}, {NN_I32, 3, {3, 7, 2}, NN_FILL_CUSTOM}},
+     .in = {{NN_F32, 3, {3, 7, 16}, NN_FILL_NORMAL},
+            {NN_I32, 1, {42}, NN_FILL_CUSTOM},
+            {NN_I32, 3, {3, 7, 2}, NN_FILL_CUSTOM}},
      .fill = fill_plan},
     {.name = "K 3, odd width",
-     .in = {{NN_F32, 2, {11, 5}, NN_FILL_NORMAL}, {NN_I32, 1, {33}, NN_FILL_CUSTOM}, {NN_I32, 2, {11, 3}, NN_FILL_CUSTOM}},
+     .in = {{NN_F32, 2, {11, 5}, NN_FILL_NORMAL},
+            {NN_I32, 1, {33}, NN_FILL_CUSTOM},
+            {NN_I32, 2, {11, 3}, NN_FILL_CUSTOM}},
      .fill = fill_plan},
     {.name = "[2048, 512], K 2",
-     .in = {{NN_F32, 2, {2048, 512}, NN_FILL_NORMAL}, {NN_I32, 1, {4096}, NN_FILL_CUSTOM}, {NN_I32, 2, {2048, 2}, NN_FILL_CUSTOM}},
-     .fill = fill_plan, .bench = true},
+     .in = {{NN_F32, 2, {2048, 512}, NN_FILL_NORMAL},
+            {NN_I32, 1, {4096}, NN_FILL_CUSTOM},
+            {NN_I32, 2, {2048, 2}, NN_FILL_CUSTOM}},
+     .fill = fill_plan,
+     .bench = true},
 };
 
 static const nn_case combine_cases[] = {
     {.name = "K 2",
-     .in = {{NN_F32, 2, {42, 16}, NN_FILL_NORMAL}, {NN_F32, 3, {3, 7, 2}, NN_FILL_NORMAL}, {NN_I32, 3, {3, 7, 2}, NN_FILL_CUSTOM}},
+     .in = {{NN_F32, 2, {42, 16}, NN_FILL_NORMAL},
+            {NN_F32, 3, {3, 7, 2}, NN_FILL_NORMAL},
+            {NN_I32, 3, {3, 7, 2}, NN_FILL_CUSTOM}},
      .fill = fill_plan},
     {.name = "K 3, odd width",
-     .in = {{NN_F32, 2, {33, 70}, NN_FILL_NORMAL}, {NN_F32, 2, {11, 3}, NN_FILL_NORMAL}, {NN_I32, 2, {11, 3}, NN_FILL_CUSTOM}},
+     .in = {{NN_F32, 2, {33, 70}, NN_FILL_NORMAL},
+            {NN_F32, 2, {11, 3}, NN_FILL_NORMAL},
+            {NN_I32, 2, {11, 3}, NN_FILL_CUSTOM}},
      .fill = fill_plan},
     {.name = "[2048, 512], K 2",
-     .in = {{NN_F32, 2, {4096, 512}, NN_FILL_NORMAL}, {NN_F32, 2, {2048, 2}, NN_FILL_NORMAL}, {NN_I32, 2, {2048, 2}, NN_FILL_CUSTOM}},
-     .fill = fill_plan, .bench = true},
+     .in = {{NN_F32, 2, {4096, 512}, NN_FILL_NORMAL},
+            {NN_F32, 2, {2048, 2}, NN_FILL_NORMAL},
+            {NN_I32, 2, {2048, 2}, NN_FILL_CUSTOM}},
+     .fill = fill_plan,
+     .bench = true},
 };
 
 static const nn_case dense_cases[] = {
     {.name = "E 4, K 2",
-     .in = {{NN_F32, 3, {4, 21, 16}, NN_FILL_NORMAL}, {NN_F32, 2, {21, 2}, NN_FILL_NORMAL}, {NN_I32, 2, {21, 2}, NN_FILL_CUSTOM}},
+     .in = {{NN_F32, 3, {4, 21, 16}, NN_FILL_NORMAL},
+            {NN_F32, 2, {21, 2}, NN_FILL_NORMAL},
+            {NN_I32, 2, {21, 2}, NN_FILL_CUSTOM}},
      .fill = fill_winners},
     {.name = "E 3, K 3, odd width, weights fixed",
-     .in = {{NN_F32, 3, {3, 11, 5}, NN_FILL_NORMAL}, {NN_F32, 2, {11, 3}, NN_FILL_NORMAL, .no_grad = true},
+     .in = {{NN_F32, 3, {3, 11, 5}, NN_FILL_NORMAL},
+            {NN_F32, 2, {11, 3}, NN_FILL_NORMAL, .no_grad = true},
             {NN_I32, 2, {11, 3}, NN_FILL_CUSTOM}},
      .fill = fill_winners},
     {.name = "[4, 2048, 512], K 2",
-     .in = {{NN_F32, 3, {4, 2048, 512}, NN_FILL_NORMAL}, {NN_F32, 2, {2048, 2}, NN_FILL_NORMAL}, {NN_I32, 2, {2048, 2}, NN_FILL_CUSTOM}},
-     .fill = fill_winners, .bench = true},
+     .in = {{NN_F32, 3, {4, 2048, 512}, NN_FILL_NORMAL},
+            {NN_F32, 2, {2048, 2}, NN_FILL_NORMAL},
+            {NN_I32, 2, {2048, 2}, NN_FILL_CUSTOM}},
+     .fill = fill_winners,
+     .bench = true},
 };
 
 const nn_op nn_op_moe_permute = {

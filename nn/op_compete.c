@@ -25,7 +25,8 @@ bool nn_compete(nn_tape *tape, nn_tensor *z, nn_tensor *s, nn_compete_params par
 
 static bool infer(nn_node *n)
 {
-    if (!nn_routing_infer(n, params_of(n)->top_k) || !nn_expect_row("compete", "affinities", n->in[1], nn_count(n->in[0])))
+    if (!nn_routing_infer(n, params_of(n)->top_k) ||
+        !nn_expect_row("compete", "affinities", n->in[1], nn_count(n->in[0])))
         return false;
     return nn_cols(n->in[1]) == nn_cols(n->in[0]) ||
            cs_fail("compete: affinities %s must have %lld columns", nn_shape_string(n->in[1]).text,
@@ -131,7 +132,8 @@ static void ref_gate_backward(const nn_ref *r, const nn_routing *g, int64_t t)
         dp[e] = r->dout[OUT_SECOND][0] * 2 * (p[e] - q[e]) / (double)(g->tokens * g->experts);
     for (int64_t k = 0; k < g->top_k; k++) {
         int64_t e = (int64_t)chosen[k];
-        dp[e] += r->dout[OUT_SECOND][0] * params_of(r->node)->theta * 2 * (p[e] - q[e]) / (double)(g->tokens * g->top_k);
+        dp[e] +=
+            r->dout[OUT_SECOND][0] * params_of(r->node)->theta * 2 * (p[e] - q[e]) / (double)(g->tokens * g->top_k);
     }
     for (int64_t e = 0; e < g->experts; e++)
         mean += p[e] * dp[e];

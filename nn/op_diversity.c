@@ -1,4 +1,5 @@
-/* Diversity loss: mean over tokens of the summed cosines between different winners' outputs, over K^2 (3.1, 3.5, 3.6). */
+/* Diversity loss: mean over tokens of the summed cosines between different winners' outputs, over K^2 (3.1, 3.5,
+ * 3.6). */
 #include <math.h>
 
 #include "base/error.h"
@@ -20,7 +21,8 @@ nn_tensor *nn_diversity(nn_tape *tape, nn_tensor *y, nn_tensor *indices)
 static bool infer(nn_node *n)
 {
     const nn_tensor *y = n->in[IN_Y], *indices = n->in[IN_INDICES];
-    if (!nn_expect_floats("diversity", "y", y) || !nn_expect_integers("diversity", "indices", indices, nn_count(indices)))
+    if (!nn_expect_floats("diversity", "y", y) ||
+        !nn_expect_integers("diversity", "indices", indices, nn_count(indices)))
         return false;
     if (y->dims != 3 || nn_rows(indices) != y->shape[1] || nn_cols(indices) > y->shape[0])
         return cs_fail("diversity: y %s must be [experts, tokens, columns] and fit indices %s", nn_shape_string(y).text,
@@ -41,7 +43,8 @@ static bool forward(nn_exec *x, const nn_node *n)
 {
     const nn_tensor *y = n->in[IN_Y];
     int64_t tokens = y->shape[1], top_k = nn_cols(n->in[IN_INDICES]);
-    vk_bind losses = nn_scratch(x, (uint64_t)tokens * 4), partials = nn_scratch(x, (uint64_t)nn_reduce_partials(tokens) * 4);
+    vk_bind losses = nn_scratch(x, (uint64_t)tokens * 4),
+            partials = nn_scratch(x, (uint64_t)nn_reduce_partials(tokens) * 4);
     uint32_t push = (uint32_t)tokens;
     return nn_launch_rows(nn_device(x), &(nn_launch){
         .kernel = "diversity",
@@ -75,8 +78,8 @@ static bool backward(nn_exec *x, const nn_node *n)
         .cols = nn_cols(y),
         .vector = nn_cols(y) % 4 == 0,
         .bind = {{nn_read_bind(n->in[IN_INDICES]), (uint64_t)top_k * 4}, {nn_read_bind(y), 0},
-                 {nn_read_bind(n->out[OUT_PRODUCTS]), (uint64_t)(top_k * top_k) * 4}, {nn_dout_bind(n->out[OUT_LOSS]), 0},
-                 {{dy.range, VK_READ | VK_WRITE}, 0}},
+                 {nn_read_bind(n->out[OUT_PRODUCTS]), (uint64_t)(top_k * top_k) * 4},
+                 {nn_dout_bind(n->out[OUT_LOSS]), 0}, {{dy.range, VK_READ | VK_WRITE}, 0}},
         .spec = {(uint32_t)top_k},
         .push = &push,
         .push_bytes = sizeof push,
@@ -97,7 +100,8 @@ static const double *winner(const nn_ref *r, int64_t t, int64_t k)
 
 static void ref_forward(const nn_ref *r)
 {
-    int64_t tokens = r->node->in[IN_Y]->shape[1], cols = nn_cols(r->node->in[IN_Y]), K = nn_cols(r->node->in[IN_INDICES]);
+    int64_t tokens = r->node->in[IN_Y]->shape[1], cols = nn_cols(r->node->in[IN_Y]),
+            K = nn_cols(r->node->in[IN_INDICES]);
     double loss = 0;
     for (int64_t t = 0; t < tokens; t++) {
         double *gram = r->out[OUT_PRODUCTS] + t * K * K;
@@ -109,14 +113,16 @@ static void ref_forward(const nn_ref *r)
         for (int64_t i = 0; i < K; i++)
             for (int64_t j = 0; j < K; j++)
                 if (i != j)
-                    loss += gram[i * K + j] / (fmax(sqrt(gram[i * K + i]), least_norm) * fmax(sqrt(gram[j * K + j]), least_norm));
+                    loss += gram[i * K + j] /
+                            (fmax(sqrt(gram[i * K + i]), least_norm) * fmax(sqrt(gram[j * K + j]), least_norm));
     }
     r->out[OUT_LOSS][0] = loss / (double)(tokens * K * K);
 }
 
 static void ref_backward(const nn_ref *r)
 {
-    int64_t tokens = r->node->in[IN_Y]->shape[1], cols = nn_cols(r->node->in[IN_Y]), K = nn_cols(r->node->in[IN_INDICES]);
+    int64_t tokens = r->node->in[IN_Y]->shape[1], cols = nn_cols(r->node->in[IN_Y]),
+            K = nn_cols(r->node->in[IN_INDICES]);
     double scale = r->dout[OUT_LOSS][0] * 2 / (double)(tokens * K * K);
     for (int64_t t = 0; t < tokens; t++) {
         const double *gram = r->out[OUT_PRODUCTS] + t * K * K;

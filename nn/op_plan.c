@@ -1,5 +1,5 @@
-/* The dispatch plan: a stable counting sort of (token, choice) pairs by expert. One dispatch by one workgroup where pairs
- * are few, else count, scan, place over tiles of pairs. */
+/* The dispatch plan: a stable counting sort of (token, choice) pairs by expert. One dispatch by one workgroup where
+ * pairs are few, else count, scan, place over tiles of pairs. */
 #include "base/error.h"
 #include "nn/moe_ops.h"
 #include "nn/op_table.h"

@@ -1,5 +1,6 @@
-/* Routing strategies. A strategy is one file nn/router_NAME.c with one nn_router, and a row in nn/moe.c: it declares its own
- * parameters and turns x into the layer's result with the parts below and the operators of nn/moe_ops.h. */
+/* Routing strategies. A strategy is one file nn/router_NAME.c with one nn_router, and a row in nn/moe.c: it
+ * declares its own parameters and turns x into the layer's result with the parts below and the operators of
+ * nn/moe_ops.h. */
 #ifndef NN_ROUTER_H
 #define NN_ROUTER_H
 
@@ -18,8 +19,8 @@ typedef struct nn_router {
 
 extern const nn_router nn_router_competesmoe;
 
-/* Sparse path: sorts the chosen (token, expert) pairs by expert, evaluates each once, mixes. Memory grows with the routed
- * rows. x's shape with `out` columns. */
+/* Sparse path: sorts the chosen (token, expert) pairs by expert, evaluates each once, mixes. Memory grows with the
+ * routed rows. x's shape with `out` columns. */
 nn_tensor *nn_moe_experts_routed(nn_tape *tape, const nn_moe *l, nn_tensor *x, nn_tensor *indices, nn_tensor *weights);
 /* Every expert for every token: [E, T, out]. */
 nn_tensor *nn_moe_experts_dense(nn_tape *tape, const nn_moe *l, nn_tensor *x);

@@ -1,5 +1,5 @@
-/* CompeteSMoE (arXiv 2505.13380; specification 2, 3): a softmax top-k gate, and steps at which all experts compete by their
- * outputs and the gate learns to predict the winners. */
+/* CompeteSMoE (arXiv 2505.13380; specification 2, 3): a softmax top-k gate, and steps at which all experts compete
+ * by their outputs and the gate learns to predict the winners. */
 #include "nn/ops.h"
 #include "nn/router.h"
 

@@ -1,5 +1,5 @@
-/* What the operators route and compete share: their outputs' shapes, tiles, the pass that finishes their losses, and the
- * references. */
+/* What the operators route and compete share: their outputs' shapes, tiles, the pass that finishes their losses,
+ * and the references. */
 #ifndef NN_ROUTING_H
 #define NN_ROUTING_H
 

@@ -60,7 +60,8 @@ static const value *find(const values *v, const char *name)
 /* ---- comparing ----------------------------------------------------------------------------------------------- */
 
 /* Largest difference and largest magnitude of the reference; integers count their differences. */
-static bool difference(const nn_safetensors *st, const nn_st_tensor *t, const double *got, double *error, double *largest)
+static bool difference(const nn_safetensors *st, const nn_st_tensor *t, const double *got, double *error,
+                       double *largest)
 {
     *error = *largest = 0;
     bool whole = t->type == NN_ST_I32 || t->type == NN_ST_U8;
@@ -85,14 +86,15 @@ static double nearness(double error, double limit)
     return error == 0 ? 0 : limit > 0 ? error / limit : INFINITY;
 }
 
-static bool compare(const nn_safetensors *st, const nn_golden *g, const values *v, const nn_st_tensor *t, nn_verify_result *r)
+static bool compare(const nn_safetensors *st, const nn_golden *g, const values *v, const nn_st_tensor *t,
+                    nn_verify_result *r)
 {
     const value *got = find(v, t->name);
     if (!got)
         return cs_fail("%s: tensor '%s' has no counterpart in this mode", nn_safetensors_path(st), t->name);
     if ((int64_t)got->count != t->count)
-        return cs_fail("%s: tensor '%s' has %lld elements, not %zu", nn_safetensors_path(st), t->name, (long long)t->count,
-                       got->count);
+        return cs_fail("%s: tensor '%s' has %lld elements, not %zu", nn_safetensors_path(st), t->name,
+                       (long long)t->count, got->count);
     double error, largest;
     if (!difference(st, t, got->data, &error, &largest))
         return false;
@@ -182,7 +184,8 @@ static bool load_part(const replay *p, int i)
 /* Sizes come from the tensors: gate [E, D], experts.0.w1 [H, D] and w2 [O, H], mixing weights [B, N, K]. */
 static bool make_layer(replay *p)
 {
-    const nn_st_tensor *x = nn_safetensors_need(p->st, "x", -1, NULL), *gate = nn_safetensors_need(p->st, "gate.weight", -1, NULL);
+    const nn_st_tensor *x = nn_safetensors_need(p->st, "x", -1, NULL),
+                       *gate = nn_safetensors_need(p->st, "gate.weight", -1, NULL);
     const nn_st_tensor *w1 = nn_safetensors_need(p->st, "experts.0.w1", -1, NULL);
     const nn_st_tensor *w2 = nn_safetensors_need(p->st, "experts.0.w2", -1, NULL);
     const nn_st_tensor *weights = nn_safetensors_need(p->st, "mixing_weights", -1, NULL);
@@ -190,7 +193,8 @@ static bool make_layer(replay *p)
         return false;
     if (x->dims != 3 || gate->dims != 2 || w1->dims != 2 || w2->dims != 2 || weights->dims != 3 ||
         gate->shape[0] > NN_MAX_EXPERTS || w1->shape[0] > INT32_MAX || gate->shape[1] != x->shape[2])
-        return cs_fail("%s: the shapes of x, gate.weight, experts and mixing_weights do not fit", nn_safetensors_path(p->st));
+        return cs_fail("%s: the shapes of x, gate.weight, experts and mixing_weights do not fit",
+                       nn_safetensors_path(p->st));
     p->batch = x->shape[0];
     p->tokens = x->shape[1];
     p->experts = gate->shape[0];
@@ -303,7 +307,8 @@ static bool add_gradients(replay *p, const nn_tensor *x, const char *prefix)
         float *host = cs_alloc((size_t)nn_count(t), sizeof *host, "results");
         snprintf(name, sizeof name, "%s.gate.weight", prefix);
         ok = host && nn_param_read(p->params, t->param, 1, host) &&
-             (i < 0 ? copy_values(&p->values, name, host, (size_t)nn_count(t)) : add_expert_gradients(p, i, prefix, host));
+             (i < 0 ? copy_values(&p->values, name, host, (size_t)nn_count(t))
+                    : add_expert_gradients(p, i, prefix, host));
         free(host);
     }
     return ok;
@@ -343,10 +348,11 @@ static bool add_totals(replay *p, const nn_moe_result *r)
 
 static bool add_competition(replay *p, const nn_moe_result *r)
 {
-    if (!add_tensor(p, r->affinities, "affinity_scores") || !add_tensor(p, r->routing.probabilities, "affinity_softmax") ||
+    if (!add_tensor(p, r->affinities, "affinity_scores") ||
+        !add_tensor(p, r->routing.probabilities, "affinity_softmax") ||
         !add_tensor(p, r->expert_outputs, "expert_outputs") || !add_winners(p) ||
-        !add_tensor(p, r->loss[NN_MOE_DIVERSITY], "loss.diversity") || !add_tensor(p, r->routing.second, "loss.router") ||
-        !add_tensor(p, r->routing.statistics, "statistics"))
+        !add_tensor(p, r->loss[NN_MOE_DIVERSITY], "loss.diversity") ||
+        !add_tensor(p, r->routing.second, "loss.router") || !add_tensor(p, r->routing.statistics, "statistics"))
         return false;
     const double *statistics = find(&p->values, "statistics")->data;
     double all = statistics[NN_STAT_ROUTER_ALL], winners = statistics[NN_STAT_ROUTER_WINNERS];
@@ -369,8 +375,8 @@ static bool run_mode(replay *p)
            add_tensor(p, r.output, "output") && add_tensor(p, r.logits, "gate_logits") &&
            add_tensor(p, r.routing.indices, "selected_experts") && add_tensor(p, r.routing.weights, "mixing_weights") &&
            add_tensor(p, r.routing.balance, "loss.balance") &&
-           (p->golden->compete ? add_competition(p, &r) : add_tensor(p, r.routing.second, "loss.z")) && add_totals(p, &r) &&
-           (!gradients || add_gradients(p, x, "grad"));
+           (p->golden->compete ? add_competition(p, &r) : add_tensor(p, r.routing.second, "loss.z")) &&
+           add_totals(p, &r) && (!gradients || add_gradients(p, x, "grad"));
 }
 
 static bool run_aux(replay *p)
@@ -449,5 +455,6 @@ static bool verify_schedule(const nn_safetensors *st, const nn_golden *g, nn_ver
 
 bool nn_verify(vk_device *device, const nn_safetensors *st, const nn_golden *golden, nn_verify_result *result)
 {
-    return golden->kind == NN_GOLDEN_SCHEDULE ? verify_schedule(st, golden, result) : verify_layer(device, st, golden, result);
+    return golden->kind == NN_GOLDEN_SCHEDULE ? verify_schedule(st, golden, result)
+                                              : verify_layer(device, st, golden, result);
 }

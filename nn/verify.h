@@ -18,8 +18,8 @@ typedef struct nn_verify_result {
     double error, limit;
 } nn_verify_result;
 
-/* False where the case could not be run (a tensor is missing or of the wrong shape, memory); a difference is a result. The
- * golden must be supported. */
+/* False where the case could not be run (a tensor is missing or of the wrong shape, memory); a difference is a
+ * result. The golden must be supported. */
 bool nn_verify(vk_device *device, const nn_safetensors *st, const nn_golden *golden, nn_verify_result *result);
 
 #endif

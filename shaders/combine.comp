@@ -1,7 +1,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
-// y[t] = sum over k of w[t, k] ys[row of (t, k)]; without WEIGHTED all w are 1. The row is places[t, k], or with DENSE that
-// of token t in the block of expert places[t, k] of ys [E, T, C]. One invocation per unit.
+// y[t] = sum over k of w[t, k] ys[row of (t, k)]; without WEIGHTED all w are 1. The row is places[t, k], or with DENSE
+// that of token t in the block of expert places[t, k] of ys [E, T, C]. One invocation per unit.
 #define PUSH_FIELDS uint tokens, accumulate;
 #include "rows.glsl"
 

@@ -1,7 +1,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
-// Competition mode (specification 2.3) for a tile of tokens, from gate logits z and affinities s: q = softmax(s), the TOP_K
-// largest s, their weights v / sum v with v = s or sigmoid(s), and the tile's share of the losses.
+// Competition mode (specification 2.3) for a tile of tokens, from gate logits z and affinities s: q = softmax(s), the
+// TOP_K largest s, their weights v / sum v with v = s or sigmoid(s), and the tile's share of the losses.
 #define TILE_ROWS (2u * TOKENS)
 #include "routing.glsl"
 #include "activation.glsl"

@@ -1,8 +1,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 // Backward of diversity.comp (specification 3.5): dy_i += (g_i - n_i (n_i . g_i)) / |y_i| with n = y / |y| and
-// g_i = d 2 / (T K^2) sum over j != i of n_j. A winner of norm up to 1e-12 gets nothing (3.6). One invocation per unit of a
-// token.
+// g_i = d 2 / (T K^2) sum over j != i of n_j. A winner of norm up to 1e-12 gets nothing (3.6). One invocation per unit of
+// a token.
 #define PUSH_FIELDS uint tokens;
 #include "rows.glsl"
 

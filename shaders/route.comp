@@ -1,7 +1,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
-// Router mode (specification 2.2) for a tile of tokens: p = softmax(z), the TOP_K largest p, their weights v / sum v, and
-// the tile's share of the losses.
+// Router mode (specification 2.2) for a tile of tokens: p = softmax(z), the TOP_K largest p, their weights v / sum v,
+// and the tile's share of the losses.
 #define TILE_ROWS TOKENS
 #include "routing.glsl"
 

@@ -1,7 +1,7 @@
 #version 450
-// From the tiles' partial sums (include/routing.glsl) to the scalars: balance loss, z-loss or router loss, load [E] (share of
-// all choices), entropy of p, and the statistics: the router loss over all experts, over the winners, and first choices
-// [sequences, E] as shares of a sequence. One workgroup.
+// From the tiles' partial sums (include/routing.glsl) to the scalars: balance loss, z-loss or router loss, load [E]
+// (share of all choices), entropy of p, and the statistics: the router loss over all experts, over the winners, and
+// first choices [sequences, E] as shares of a sequence. One workgroup.
 layout(local_size_x = 64) in;
 layout(constant_id = 1) const uint EXPERTS = 4;
 layout(constant_id = 2) const uint TOP_K = 2;

@@ -1,5 +1,5 @@
-/* The mixture-of-experts layer on the chosen device: its invariants, its memory, its errors. Its operators are checked by
- * the selftest, its numbers by test_verify. */
+/* The mixture-of-experts layer on the chosen device: its invariants, its memory, its errors. Its operators are
+ * checked by the selftest, its numbers by test_verify. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -223,7 +223,8 @@ static void inference_has_no_losses_and_does_not_compete(void **state)
     float load[4], entropy, sum = 0;
     nn_keep(f.result.load);
     nn_keep(f.result.entropy);
-    check(nn_tape_run(f.tape, NULL, 0) && nn_read(f.tape, f.result.load, load) && nn_read(f.tape, f.result.entropy, &entropy));
+    check(nn_tape_run(f.tape, NULL, 0) && nn_read(f.tape, f.result.load, load) &&
+          nn_read(f.tape, f.result.entropy, &entropy));
     for (int e = 0; e < 4; e++)
         sum += load[e];
     assert_true(fabsf(sum - 1) < 1e-6f && entropy > 0 && entropy <= 1.3863f);

@@ -1,4 +1,5 @@
-/* Golden replay: every case of the supported modes agrees, a changed one does not, a stray file is judged by its own. */
+/* Golden replay: every case of the supported modes agrees, a changed one does not, a stray file is judged by its
+ * own. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -46,7 +47,8 @@ static nn_golden_cases *need_cases(void)
     return cases;
 }
 
-static void verify(const nn_golden_cases *cases, const char *folder, const char *name, nn_golden *g, nn_verify_result *r)
+static void verify(const nn_golden_cases *cases, const char *folder, const char *name, nn_golden *g,
+                   nn_verify_result *r)
 {
     char *path = cs_join(folder, name);
     nn_safetensors *st = nn_safetensors_open(path);
@@ -60,14 +62,24 @@ static void supported_modes_agree(void **state)
 {
     (void)state;
     static const char *const names[] = {
-        "vit_router_swiglu_big_coefs_b2n4d8h12e4k2", "vit_router_gelu_b2n9d32h64e4k1", "vit_router_gelu_b2n5d12h20e3k3",
-        "vit_compete_softplus_hybrid_gelu_b1n33d64h128e8k2", "vit_compete_l2norm_hybrid_gelu_b2n5d10h14e4k2_f64",
-        "vit_compete_softplus_hybrid_swiglu_big_coefs_b2n4d8h12e4k2", "vit_compete_l2norm_clip_b2n5d16h24e4k2",
-        "vit_compete_softplus_siglip_b2n5d16h24e4k2", "vit_compete_relu_gelu_b2n4d8h12e4k2",
-        "vit_compete_sigmoid_gelu_b2n4d8h12e4k2", "vit_compete_silu_gelu_b2n4d8h12e4k2",
-        "vit_compete_softplus_norm_sigmoid_gelu_b2n4d8h12e4k2", "vit_compete_softplus_gelu_projector_b2n6d20h14e4k2dout14",
-        "vit_compete_softplus_gelu_upcycled_identical_experts_b2n6d12h20e4k2", "vit_infer_gelu_b2n4d8h12e4k2",
-        "vit_infer_return_ids_gelu_b2n4d8h12e4k2", "schedule_right_shift_recount_l5s24", "schedule_paper_like_l28s1000",
+        "vit_router_swiglu_big_coefs_b2n4d8h12e4k2",
+        "vit_router_gelu_b2n9d32h64e4k1",
+        "vit_router_gelu_b2n5d12h20e3k3",
+        "vit_compete_softplus_hybrid_gelu_b1n33d64h128e8k2",
+        "vit_compete_l2norm_hybrid_gelu_b2n5d10h14e4k2_f64",
+        "vit_compete_softplus_hybrid_swiglu_big_coefs_b2n4d8h12e4k2",
+        "vit_compete_l2norm_clip_b2n5d16h24e4k2",
+        "vit_compete_softplus_siglip_b2n5d16h24e4k2",
+        "vit_compete_relu_gelu_b2n4d8h12e4k2",
+        "vit_compete_sigmoid_gelu_b2n4d8h12e4k2",
+        "vit_compete_silu_gelu_b2n4d8h12e4k2",
+        "vit_compete_softplus_norm_sigmoid_gelu_b2n4d8h12e4k2",
+        "vit_compete_softplus_gelu_projector_b2n6d20h14e4k2dout14",
+        "vit_compete_softplus_gelu_upcycled_identical_experts_b2n6d12h20e4k2",
+        "vit_infer_gelu_b2n4d8h12e4k2",
+        "vit_infer_return_ids_gelu_b2n4d8h12e4k2",
+        "schedule_right_shift_recount_l5s24",
+        "schedule_paper_like_l28s1000",
     };
     nn_golden_cases *cases = need_cases();
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
@@ -124,8 +136,9 @@ static void copy_changed(const char *name, const char *tensor)
 static void a_changed_tensor_is_found(void **state)
 {
     (void)state;
-    static const char *const tensors[] = {"output", "grad.x", "grad.gate.weight", "grad.experts.1.w2", "grad_aux.gate.weight",
-                                          "loss.router", "affinity_scores", "selected_experts", "router.mixing_weights"};
+    static const char *const tensors[] = {
+        "output",      "grad.x",          "grad.gate.weight", "grad.experts.1.w2",    "grad_aux.gate.weight",
+        "loss.router", "affinity_scores", "selected_experts", "router.mixing_weights"};
     const char *name = "vit_compete_softplus_hybrid_gelu_b2n7d16h32e4k2.safetensors";
     nn_golden_cases *cases = need_cases();
     for (size_t i = 0; i < sizeof tensors / sizeof tensors[0]; i++) {

@@ -65,7 +65,8 @@ static bool list_folder(const char *folder, char ***names, size_t *count)
         const char *dot = strrchr(e->d_name, '.');
         if (!dot || strcmp(dot, ".safetensors"))
             continue;
-        ok = cs_grow(names, &capacity, *count + 1, sizeof **names, "file names") && ((*names)[*count] = cs_strdup(e->d_name));
+        ok = cs_grow(names, &capacity, *count + 1, sizeof **names, "file names") &&
+             ((*names)[*count] = cs_strdup(e->d_name));
         *count += ok;
     }
     closedir(d);
@@ -124,16 +125,20 @@ int cmd_verify(int argc, char **argv)
     const cs_positional positionals[] = {
         {"DIR|FILE", CS_MANY, &paths, "golden files, or folders of them with their cases.json"},
     };
-    const cs_syntax syntax = {"verify", "Replays golden cases of the authors' layer through this program's layer on a device.",
-                              options, CS_COUNT(options), positionals, CS_COUNT(positionals)};
+    const cs_syntax syntax = {
+        "verify",    "Replays golden cases of the authors' layer through this program's layer on a device.",
+        options,     CS_COUNT(options),
+        positionals, CS_COUNT(positionals)};
     int status;
     if (!cs_parse(&syntax, argc, argv, &status))
         return status;
     tally t = {.device = vk_open(&(vk_params){.selector = device})};
     bool ok = t.device;
     if (ok)
-        printf("device %s, %s %s\nrule: no element of a tensor differs by more than the larger of %d times the reference's own"
-               " float32 error (cases.json) and %.0e of the tensor's largest value (of a sum over experts: its largest summand's);"
+        printf("device %s, %s %s\nrule: no element of a tensor differs by more than the larger of %d times the "
+               "reference's own"
+               " float32 error (cases.json) and %.0e of the tensor's largest value (of a sum over experts: its largest "
+               "summand's);"
                " integers and schedules are equal\n",
                vk_device_caps(t.device)->name, vk_device_caps(t.device)->driver, vk_device_caps(t.device)->driver_info,
                NN_VERIFY_TIMES, NN_VERIFY_SHARE);

@@ -1,5 +1,5 @@
-// The dispatch plan: a stable counting sort of (token, choice) pairs by expert. Invocation id looks after expert
-// id % EXPERTS and chunk id / EXPERTS of the pairs (or tiles), so counts and places follow from fixed positions, without
+// The dispatch plan: a stable counting sort of (token, choice) pairs by expert. Invocation id looks after expert id %
+// EXPERTS and chunk id / EXPERTS of the pairs (or tiles), so counts and places follow from fixed positions, without
 // atomics. At most 256 experts.
 #ifndef PLAN_GLSL
 #define PLAN_GLSL
@@ -11,8 +11,8 @@ const uint CHUNKS = 256u / EXPERTS;
 shared uint chunk_counts[256];
 shared uint starts[EXPERTS + 1u];
 
-// From this invocation's count to the place of its first pair: pairs of smaller experts come first, then those of earlier
-// chunks. All invocations call it; starts[] then holds the offset of every expert, and the total.
+// From this invocation's count to the place of its first pair: pairs of smaller experts come first, then those of
+// earlier chunks. All invocations call it; starts[] then holds the offset of every expert, and the total.
 uint first_place(uint count)
 {
     uint id = gl_LocalInvocationID.x;

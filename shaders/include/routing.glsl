@@ -1,8 +1,8 @@
 // What the routing kernels share: TILE_ROWS rows of EXPERTS numbers in shared memory (defined before the include), one
 // invocation per token of a tile of TOKENS tokens, and each tile's partial sums for routing_finish.comp.
 //
-// Record of a tile, in floats: first choices [E], sums of the balance probability [E], all choices [E], then the sums over
-// tokens of: lse^2, entropy, (p - q)^2 over all experts, (p - q)^2 over the winners.
+// Record of a tile, in floats: first choices [E], sums of the balance probability [E], all choices [E], then the sums
+// over tokens of: lse^2, entropy, (p - q)^2 over all experts, (p - q)^2 over the winners.
 #ifndef ROUTING_GLSL
 #define ROUTING_GLSL
 

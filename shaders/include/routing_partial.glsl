@@ -1,5 +1,5 @@
-// Writes the record of a tile: sums over its tokens, in order. Needs tile[] = the balance probability in its first TOKENS
-// rows, chosen[], token_sums[], and a buffer partial[].
+// Writes the record of a tile: sums over its tokens, in order. Needs tile[] = the balance probability in its first
+// TOKENS rows, chosen[], token_sums[], and a buffer partial[].
 void write_partial(Place place)
 {
     for (uint e = gl_LocalInvocationID.x; e < EXPERTS; e += gl_WorkGroupSize.x) {

@@ -6,42 +6,8 @@ set -u
 csmoe=$1
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
-bad=0
-
-# expect NAME STATUS PATTERN ARGUMENTS...: runs csmoe; its exit status must be STATUS and its output (both streams) must
-# have a line matching the extended regular expression PATTERN.
-expect() {
-    expect_from "$csmoe" "$@"
-}
-
-# expect_from COMMAND NAME STATUS PATTERN ARGUMENTS...: the same for another command than csmoe.
-expect_from() {
-    command=$1 name=$2 wanted=$3 pattern=$4
-    shift 4
-    "$command" "$@" >"$dir/output" 2>&1 </dev/null
-    status=$?
-    if [ "$status" = "$wanted" ] && grep -qE -e "$pattern" "$dir/output"; then
-        echo "ok - $name"
-    else
-        echo "not ok - $name"
-        echo "# $command $*"
-        echo "# exit status $status, wanted $wanted; no line matches: $pattern"
-        sed 's/^/# /' "$dir/output" | head -n 20
-        bad=1
-    fi
-}
-
-# check NAME COMMAND...: the command must succeed.
-check() {
-    name=$1
-    shift
-    if "$@"; then
-        echo "ok - $name"
-    else
-        echo "not ok - $name"
-        bad=1
-    fi
-}
+# shellcheck source=tests/case.sh
+. "$(dirname "$0")/case.sh"
 
 expect "no command lists the commands" 2 "^usage: csmoe COMMAND"
 expect "--help lists the commands" 0 "^  version " --help
@@ -63,9 +29,10 @@ without_driver() {
 expect_from without_driver "no Vulkan driver" 1 "^error: no Vulkan driver is installed" devices
 
 "$csmoe" version >/dev/full 2>"$dir/output"
-check "output to a full disk fails" [ $? = 1 ]
-"$csmoe" --help 2>"$dir/output" | true
-check "a reader that left early is no error" [ ! -s "$dir/output" ]
+status=$?
+check "output to a full disk fails" [ $status = 1 ]
+"$csmoe" --help 2>"$dir/errors" | true
+check "a reader that left early is no error" [ ! -s "$dir/errors" ]
 
 cat >"$dir/bad.jsonl" <<'END'
 {"id": 1, "conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "hello"}]}

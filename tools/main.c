@@ -22,7 +22,8 @@ static int finish_output(int status)
 
 int main(int argc, char **argv)
 {
-    /* A closed pipe must not kill a training run between two checkpoints. */
+    /* A closed pipe or a full quota must not kill a training run: the write fails and is reported. */
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
     return finish_output(cs_main(argc, argv));
 }

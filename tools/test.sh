@@ -121,12 +121,23 @@ stage "command line"
 sh tests/cli.sh "$csmoe" >"$logs/cli.log" 2>&1
 count_tap "$logs/cli.log" $?
 
+stage "training: the loss falls, faults are named"
+sh tests/train.sh "$csmoe" >"$logs/train.log" 2>&1
+count_tap "$logs/train.log" $?
+
 stage "training: same seed, same bits, also when interrupted"
 sh tests/resume.sh "$csmoe" >"$logs/resume.log" 2>&1
 count_tap "$logs/resume.log" $?
 
 stage "selftest: every operator on the default device"
 LP_NUM_THREADS=0 count_summary selftest "$csmoe" selftest
+
+stage "goldens: the authors' layer, case by case"
+if [ -d "$shared/goldens" ]; then
+    LP_NUM_THREADS=0 count_summary verify "$csmoe" verify "$shared/goldens"
+else
+    skip "no goldens at $shared/goldens"
+fi
 
 # The Vulkan loader finds the second driver through its file; nothing else may notice.
 swiftshader=$(sh tools/swiftshader.sh "$root/build/cache/swiftshader" 2>"$logs/swiftshader.log")

@@ -30,7 +30,7 @@ static bool read_header(weights *w)
         return cs_fail("%s: %zu bytes are too few for a llama2.c model", w->path, w->size);
     memcpy(h, w->bytes, sizeof h);
     mm_llama2c_shape *s = &w->shape;
-    *s = (mm_llama2c_shape){h[0], h[1], h[2], h[3], h[4], h[5] < 0 ? -h[5] : h[5], h[6], h[5] > 0};
+    *s = (mm_llama2c_shape){h[0], h[1], h[2], h[3], h[4], h[5] < 0 && h[5] > INT32_MIN ? -h[5] : h[5], h[6], h[5] > 0};
     const int32_t limit[] = {1 << 16, 1 << 20, 256, 256, 256, 1 << 24, 1 << 20};
     const int32_t value[] = {s->width, s->hidden, s->layers, s->heads, s->kv_heads, s->vocabulary, s->context};
     for (int i = 0; i < HEADER; i++)
@@ -133,12 +133,18 @@ static bool make_config(mm_config *c, const mm_llama2c_shape *s)
     return mm_config_read(c, NULL, sets, (size_t)n);
 }
 
+static bool same_pieces(const weights *w, const char *tokenizer_path, const mm_tokenizer *tokenizer)
+{
+    return w->shape.vocabulary == mm_tokenizer_size(tokenizer) ||
+           cs_fail("%s: the model has %d pieces, but %s has %d", w->path, w->shape.vocabulary, tokenizer_path, mm_tokenizer_size(tokenizer));
+}
+
 static bool convert(weights *w, const char *tokenizer_path, const char *target, vk_device *device)
 {
     mm_tokenizer *tokenizer = mm_tokenizer_from_llama2c(tokenizer_path);
     mm_config *config = cs_alloc(1, sizeof *config, "the configuration");
     mm_model *m = NULL;
-    bool ok = tokenizer && config && make_config(config, &w->shape) &&
+    bool ok = tokenizer && config && same_pieces(w, tokenizer_path, tokenizer) && make_config(config, &w->shape) &&
               (m = mm_model_new(device, config, mm_tokenizer_size(tokenizer), false)) && put_all(m, w) &&
               mm_checkpoint_write(target, m, tokenizer, NULL);
     mm_model_free(&m);
@@ -170,16 +176,16 @@ static char *find_bin(const char *folder, bool tokenizer)
     if (found && !twice)
         return found;
     free(found);
-    return cs_fail("%s: %s %s here", folder, twice ? "several files could be" : "there is no", tokenizer ? "the tokenizer (tok*.bin)" : "the weights (*.bin)"), NULL;
+    const char *what = tokenizer ? "a tokenizer (tok*.bin)" : "weights (*.bin)";
+    return cs_fail(twice ? "%s: several files here could be %s" : "%s: there is no file here that could be %s", folder, what), NULL;
 }
 
 static char *folder_of(const char *path)
 {
-    char *folder = cs_strdup(path), *slash = folder ? strrchr(folder, '/') : NULL;
-    if (slash)
-        slash[slash == folder] = 0;
-    else if (folder)
-        strcpy(folder, ".");
+    const char *slash = strrchr(path, '/');
+    char *folder = cs_strdup(slash ? path : ".");
+    if (folder && slash)
+        folder[slash == path ? 1 : slash - path] = 0;
     return folder;
 }
 

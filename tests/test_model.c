@@ -1,0 +1,407 @@
+/* The assembled model: gradients, recomputation, overfitting one batch, generation against the teacher-forced pass, evaluation. */
+#include "tests/model_fixture.h"
+
+#define MIXTURES \
+    "vision.moe.experts=4", "vision.moe.hidden=12", "projector.moe.experts=3", "projector.moe.hidden=8", "text.moe.experts=4", \
+    "text.moe.hidden=12"
+
+static const variant variants[] = {
+    {"dense", {NULL}, false},
+    {"isolated, open prefix, shared key/value heads, tied",
+     {"data.turns=isolated", "text.open_prefix=true", "text.kv_heads=1", "text.tied=true", "text.rope_interleaved=true"}, false},
+    {"class token as in CLIP",
+     {"vision.class_token=true", "vision.pre_norm=true", "vision.post_norm=false", "vision.layers=2", "vision.feature_layer=-2",
+      "vision.activation=quick_gelu", "projector.norm=true", "text.layers=2", "data.template=vicuna_v1"}, false},
+    {"mixtures", {MIXTURES}, true},
+    {"mixtures, isolated, L2 norm, class token",
+     {MIXTURES, "data.turns=isolated", "vision.class_token=true", "vision.moe.affinity=l2norm", "vision.moe.hybrid=true",
+      "projector.moe.affinity=l2norm", "text.moe.affinity=l2norm", "text.moe.top_k=1"}, true},
+};
+
+enum { VARIANTS = sizeof variants / sizeof *variants };
+
+/* ---- gradients -------------------------------------------------------------------------------------------------------- */
+
+static double loss_of(subject *s)
+{
+    nn_tensor *loss, *best;
+    float value;
+    nn_tape_reset(s->tape);
+    const mm_forward how = {.training = true, .loss_scale = 1.0f / (float)s->batch->labels};
+    check(mm_model_forward(s->loaded.model, s->tape, s->batch, &how, &loss, &best));
+    check(nn_tape_run(s->tape, NULL, 0) && nn_read(s->tape, loss, &value));
+    return value;
+}
+
+/* Derivative along a random direction of one parameter, by central differences and by the backward pass. */
+static void check_parameter(subject *s, const variant *v, const nn_param *p)
+{
+    const float step = 0.02f;
+    nn_params *set = s->loaded.model->params;
+    size_t n = (size_t)nn_count(&p->tensor);
+    float *x = malloc(n * sizeof *x), *moved = malloc(n * sizeof *x), *g = malloc(n * sizeof *x), *d = malloc(n * sizeof *x);
+    assert_true(x && moved && g && d);
+    check(nn_param_read(set, p, 0, x) && nn_param_read(set, p, 1, g));
+    fill_normal(d, n, 3);
+    double along = 0, size = 0, slope = 0, sides[2];
+    for (size_t i = 0; i < n; i++)
+        size += (double)d[i] * d[i];
+    for (size_t i = 0; i < n; i++) {
+        d[i] = (float)(d[i] / sqrt(size));
+        along += (double)d[i] * g[i];
+        slope += (double)g[i] * g[i];
+    }
+    for (int side = 0; side < 2; side++) {
+        for (size_t i = 0; i < n; i++)
+            moved[i] = x[i] + (side ? step : -step) * d[i];
+        check(nn_param_write(set, p, 0, moved));
+        sides[side] = loss_of(s);
+    }
+    check(nn_param_write(set, p, 0, x));
+    double measured = (sides[1] - sides[0]) / (2 * step);
+    if (fabs(measured - along) > 2e-4 + 0.03 * sqrt(slope))
+        fail_msg("%s, %s: the loss changes by %g, the gradient says %g", v->name, p->name, measured, along);
+    free(x);
+    free(moved);
+    free(g);
+    free(d);
+}
+
+static void test_gradients(void **state)
+{
+    (void)state;
+    for (int i = 0; i < VARIANTS; i++) {
+        if (variants[i].competes) /* routing has steps, which differences do not see */
+            continue;
+        subject s;
+        make_subject(&s, &variants[i], NULL, "all.json");
+        nn_params *set = s.loaded.model->params;
+        check(nn_params_zero_grad(set));
+        backward_pass(&s, NULL);
+        for (size_t k = 0; k < nn_params_count(set); k++)
+            check_parameter(&s, &variants[i], nn_params_at(set, k));
+        drop_subject(&s);
+    }
+}
+
+static void test_recomputation_changes_no_bit(void **state)
+{
+    (void)state;
+    for (int i = 0; i < VARIANTS; i++) {
+        float *values[2];
+        uint64_t peak[2];
+        size_t count;
+        for (int recompute = 0; recompute < 2; recompute++) {
+            subject s;
+            make_subject(&s, &variants[i], recompute ? "train.recompute=true" : NULL, "all.json");
+            uint64_t before = used_memory();
+            vk_memory_reset_peak(device);
+            train_steps(&s, &variants[i], 0, 4, 1e-2f);
+            peak[recompute] = vk_memory_get(device).peak - before;
+            values[recompute] = all_parameters(s.loaded.model->params, &count);
+            drop_subject(&s);
+        }
+        if (memcmp(values[0], values[1], count * sizeof *values[0]))
+            fail_msg("%s: recomputation gives other parameters", variants[i].name);
+        assert_true(peak[1] <= peak[0]);
+        free(values[0]);
+        free(values[1]);
+    }
+}
+
+static void test_freezing(void **state)
+{
+    (void)state;
+    subject s;
+    make_subject(&s, &variants[3], "train.freeze=vision,text.layers", "all.json");
+    nn_params *set = s.loaded.model->params;
+    size_t count;
+    float *before = all_parameters(set, &count), *was = before;
+    train_steps(&s, &variants[3], 0, 2, 1e-2f);
+    float *after = all_parameters(set, &count), *is = after;
+    for (size_t i = 0; i < nn_params_count(set); i++) {
+        const nn_param *p = nn_params_at(set, i);
+        size_t n = (size_t)nn_count(&p->tensor);
+        bool frozen = !strncmp(p->name, "vision", 6) || !strncmp(p->name, "text.layers", 11);
+        assert_int_equal(!memcmp(was, is, n * sizeof *was), frozen);
+        was += n;
+        is += n;
+    }
+    free(before);
+    free(after);
+    drop_subject(&s);
+}
+
+/* ---- learning --------------------------------------------------------------------------------------------------------- */
+
+/* Greedy answers that equal the data's, out of all its turns. */
+static uint64_t generated_exactly(subject *s, uint64_t *turns)
+{
+    mm_loaded *l = &s->loaded;
+    uint64_t exact = 0;
+    *turns = 0;
+    for (size_t i = 0; i < s->data->count; i++) {
+        const mm_sample *sample = &s->data->samples[i];
+        mm_image image = {0};
+        if (sample->image >= 0)
+            check(mm_image_load(s->data->images[sample->image], &image));
+        for (uint32_t t = 0; t < sample->turn_count; t++) {
+            mm_turn asked[4];
+            memcpy(asked, sample->turns, (t + 1) * sizeof *asked);
+            asked[t].answer = NULL;
+            const mm_generate_params params = {.max_tokens = 12, .stop = mm_format_end(&l->format)};
+            char *text = mm_answer(l, asked, t + 1, sample->image >= 0 ? &image : NULL, &params);
+            check(text);
+            exact += !strcmp(text, sample->turns[t].answer);
+            ++*turns;
+            free(text);
+        }
+        mm_image_free(&image);
+    }
+    return exact;
+}
+
+static mm_evaluation evaluate(subject *s, bool blank)
+{
+    mm_evaluation e;
+    check(mm_evaluate(&s->loaded, &(mm_evaluate_params){.data = in_folder("all.json"), .batch = 2, .blank = blank}, &e));
+    return e;
+}
+
+/* One batch is learned by heart; on the way, and at its end, evaluation and generation agree about every answer. */
+static void test_overfitting(void **state)
+{
+    (void)state;
+    static const int stops[] = {10, 20, 60};
+    for (int i = 0; i < VARIANTS; i++) {
+        subject s;
+        make_subject(&s, &variants[i], NULL, "all.json");
+        float loss = 0;
+        uint64_t turns, exact = 0;
+        for (int k = 0, done = 0; k < 3; done = stops[k++]) {
+            loss = train_steps(&s, &variants[i], done, stops[k] - done, 2e-2f);
+            mm_evaluation e = evaluate(&s, false);
+            exact = generated_exactly(&s, &turns);
+            assert_int_equal(e.answers, turns);
+            assert_int_equal(e.samples, 3);
+            if (e.exact != exact)
+                fail_msg("%s: evaluation counts %d exact answers, generation gives %d", variants[i].name, (int)e.exact, (int)exact);
+        }
+        if (loss > 0.1f || exact != turns)
+            fail_msg("%s: a loss of %g and %d of %d answers after 60 steps", variants[i].name, loss, (int)exact, (int)turns);
+        mm_evaluation blank = evaluate(&s, true);
+        assert_true(blank.exact < blank.answers && blank.loss > 0.2);
+        drop_subject(&s);
+    }
+}
+
+static void test_text_only(void **state)
+{
+    (void)state;
+    subject s;
+    make_subject(&s, &variants[3], NULL, "text.json");
+    nn_params *set = s.loaded.model->params;
+    size_t count;
+    float *before = all_parameters(set, &count);
+    assert_true(train_steps(&s, &variants[3], 0, 40, 2e-2f) < 0.1f);
+    float *after = all_parameters(set, &count);
+    size_t tower = 0; /* tower and projector come first and are not touched */
+    for (size_t i = 0; strncmp(nn_params_at(set, i)->name, "text.", 5); i++)
+        tower += (size_t)nn_count(&nn_params_at(set, i)->tensor);
+    assert_memory_equal(before, after, tower * sizeof *before);
+    assert_memory_not_equal(before + tower, after + tower, (count - tower) * sizeof *before);
+    free(before);
+    free(after);
+    drop_subject(&s);
+}
+
+static void test_blind_model(void **state)
+{
+    (void)state;
+    const variant blind = {"blind", {"vision.layers=0", "text.moe.experts=4"}, true};
+    subject s;
+    make_subject(&s, &blind, NULL, "text.json");
+    assert_int_equal(s.loaded.model->mixtures, 1);
+    assert_true(train_steps(&s, &blind, 0, 40, 2e-2f) < 0.1f);
+    drop_subject(&s);
+    make_subject(&s, &blind, NULL, "all.json");
+    nn_tensor *loss, *best;
+    assert_false(mm_model_forward(s.loaded.model, s.tape, s.batch, &(mm_forward){.loss_scale = 1}, &loss, &best));
+    assert_error("no vision tower");
+    drop_subject(&s);
+}
+
+static void test_mixtures(void **state)
+{
+    (void)state;
+    const variant deep = {"deep", {MIXTURES, "vision.layers=2", "text.layers=4"}, true};
+    static const char *const names[] = {"vision.layers.0", "vision.layers.1", "projector", "text.layers.0", "text.layers.1",
+                                        "text.layers.2", "text.layers.3"};
+    static const float weights[] = {0.5f, 0.5f, 1, 0.25f, 0.25f, 0.25f, 0.25f};
+    subject s;
+    make_subject(&s, &deep, NULL, "all.json");
+    const mm_model *m = s.loaded.model;
+    assert_int_equal(m->mixtures, 7);
+    for (int i = 0; i < 7; i++) {
+        assert_string_equal(m->mixture[i].name, names[i]);
+        assert_true(m->mixture[i].weight == weights[i]);
+    }
+    uint8_t compete[7] = {1, 0, 1, 0, 0, 0, 1};
+    check(nn_params_zero_grad(m->params));
+    backward_pass(&s, compete);
+    for (int i = 0; i < 7; i++)
+        assert_int_equal(m->results[i].competed, compete[i]);
+    drop_subject(&s);
+}
+
+/* ---- generation ------------------------------------------------------------------------------------------------------- */
+
+/* The prompt with the generated tokens behind it, each of them a label. */
+static mm_batch continued(const mm_batch *prompt, const int32_t *ids, int count)
+{
+    int length = prompt->length[0], tokens = (length + count + 15) / 16 * 16;
+    mm_batch b = *prompt;
+    b.tokens = tokens;
+    b.labels = count;
+    b.source = calloc((size_t)tokens, 4);
+    b.position = calloc((size_t)tokens, 4);
+    b.segment = calloc((size_t)tokens, 4);
+    b.label_row = calloc((size_t)count, 4);
+    b.label = calloc((size_t)count, 4);
+    b.label_turn = calloc((size_t)count, 4);
+    for (int i = 0; i < tokens; i++) {
+        bool given = i < length, made = !given && i < length + count;
+        b.source[i] = given ? prompt->source[i] : made ? ids[i - length] : 0;
+        b.position[i] = given ? prompt->position[i] : made ? prompt->position[length - 1] + 1 + i - length : 0;
+        b.segment[i] = given ? prompt->segment[i] : made ? prompt->segment[length - 1] : -1;
+    }
+    for (int i = 0; i < count; i++) {
+        b.label_row[i] = length - 1 + i;
+        b.label[i] = ids[i];
+    }
+    return b;
+}
+
+static void free_continued(mm_batch *b)
+{
+    free(b->source);
+    free(b->position);
+    free(b->segment);
+    free(b->label_row);
+    free(b->label);
+    free(b->label_turn);
+}
+
+/* Untrained weights: whatever is generated with the cache, the teacher-forced pass finds likeliest at every place. */
+static void test_cache_equals_full_pass(void **state)
+{
+    (void)state;
+    enum { TOKENS = 24 };
+    const mm_turn turns[] = {{"what colour is it", "a blue old dog"}, {"how many", NULL}};
+    for (int i = 0; i < VARIANTS; i++)
+        for (int with_picture = 0; with_picture < 2; with_picture++) {
+            subject s;
+            make_subject(&s, &variants[i], NULL, "all.json");
+            mm_loaded *l = &s.loaded;
+            train_steps(&s, &variants[i], 0, 5, 2e-2f); /* away from answers that are one token for ever */
+            mm_image image = {0};
+            check(mm_image_load(in_folder("b.png"), &image));
+            mm_batch prompt;
+            check(mm_prompt(&l->format, turns, 2, with_picture ? &image : NULL, &prompt));
+            int32_t ids[TOKENS], best[TOKENS];
+            int count;
+            check(mm_generate(l, &prompt, &(mm_generate_params){.max_tokens = TOKENS, .stop = -1}, ids, &count));
+            assert_int_equal(count, TOKENS);
+            mm_batch b = continued(&prompt, ids, count);
+            nn_tensor *loss, *likeliest;
+            nn_tape_reset(s.tape);
+            check(mm_model_forward(l->model, s.tape, &b, &(mm_forward){.loss_scale = 1}, &loss, &likeliest));
+            check(nn_tape_run(s.tape, NULL, 0) && nn_read(s.tape, likeliest, best));
+            for (int k = 0; k < TOKENS; k++)
+                if (best[k] != ids[k])
+                    fail_msg("%s, token %d: generated %d, teacher-forced %d", variants[i].name, k, ids[k], best[k]);
+            free_continued(&b);
+            mm_batch_free(&prompt);
+            mm_image_free(&image);
+            drop_subject(&s);
+        }
+}
+
+static void test_generation_limits(void **state)
+{
+    (void)state;
+    subject s;
+    make_subject(&s, &variants[0], "text.context=64", "all.json");
+    const int32_t start[] = {1, 5};
+    int32_t ids[64];
+    int count;
+    check(mm_generate_raw(&s.loaded, start, 2, &(mm_generate_params){.max_tokens = 62, .stop = -1}, ids, &count));
+    assert_int_equal(count, 62);
+    assert_false(mm_generate_raw(&s.loaded, start, 2, &(mm_generate_params){.max_tokens = 63, .stop = -1}, ids, &count));
+    assert_error("text.context (64)");
+    /* The token that comes first, as stop token, gives nothing. */
+    check(mm_generate_raw(&s.loaded, start, 2, &(mm_generate_params){.max_tokens = 8, .stop = ids[0]}, ids, &count));
+    assert_int_equal(count, 0);
+    /* Draws repeat with their seed. */
+    mm_generate_params draw = {.max_tokens = 30, .stop = -1, .sampling = {.temperature = 1, .seed = 4}};
+    int32_t again[64];
+    check(mm_generate_raw(&s.loaded, start, 2, &draw, ids, &count) && mm_generate_raw(&s.loaded, start, 2, &draw, again, &count));
+    assert_memory_equal(ids, again, sizeof *ids * 30);
+    draw.sampling.seed = 5;
+    check(mm_generate_raw(&s.loaded, start, 2, &draw, again, &count));
+    assert_memory_not_equal(ids, again, sizeof *ids * 30);
+    drop_subject(&s);
+}
+
+/* ---- configuration ---------------------------------------------------------------------------------------------------- */
+
+static void test_bad_configurations(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *set, *message;
+    } cases[] = {
+        {"vision.patch=7", "vision.size 16 is not a multiple of vision.patch 7"},
+        {"vision.heads=3", "vision.width 16 is not a multiple of vision.heads 3"},
+        {"vision.feature_layer=-2", "vision.feature_layer -2: the tower has 1 layers"},
+        {"text.heads=3", "text.width 16 is not a multiple of text.heads 3"},
+        {"text.kv_heads=3", "text.heads 2 is not a multiple of text.kv_heads 3"},
+        {"text.head_dim=5", "text.head_dim 5 is odd"},
+        {"text.vocabulary=3", "text.vocabulary is 3"},
+        {"text.open_prefix=true", "text.open_prefix needs data.turns \"isolated\""},
+        {"data.template=plian", "data.template"},
+        {"text.moe.top_k=0", "text.moe.top_k"},
+        {"vision.wdith=3", "did you mean 'width'"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *sets[MAX_SETS];
+        size_t count = sizeof tiny / sizeof *tiny;
+        memcpy(sets, tiny, sizeof tiny);
+        sets[count++] = cases[i].set;
+        mm_config *config = calloc(1, sizeof *config);
+        mm_model *m = NULL;
+        bool ok = mm_config_read(config, NULL, sets, count) && (m = mm_model_new(device, config, 120, true));
+        assert_false(ok);
+        assert_error(cases[i].message);
+        mm_model_free(&m);
+        mm_config_release(config);
+        free(config);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_recomputation_changes_no_bit),
+        cmocka_unit_test(test_freezing),
+        cmocka_unit_test(test_overfitting),
+        cmocka_unit_test(test_text_only),
+        cmocka_unit_test(test_blind_model),
+        cmocka_unit_test(test_mixtures),
+        cmocka_unit_test(test_cache_equals_full_pass),
+        cmocka_unit_test(test_generation_limits),
+        cmocka_unit_test(test_bad_configurations),
+    };
+    return cmocka_run_group_tests(tests, open_world, close_world);
+}

@@ -1,27 +1,42 @@
 #include "nn/launch.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
 
 /* ---- slices ------------------------------------------------------------------------------------------------------- */
 
-static int64_t aligned_rows(const char *what, int64_t rows, uint64_t stride, const vk_caps *caps, uint64_t step)
+/* What a bind may hold and where it may start; texel buffers have limits of their own. */
+typedef struct bind_limit {
+    uint64_t bytes, align;
+} bind_limit;
+
+static bind_limit limit_of(const vk_caps *caps, bool texel)
 {
-    uint64_t fit = caps->max_storage_range / stride;
+    uint64_t texels = (uint64_t)caps->max_texel_elements * 16;
+    if (!texel)
+        return (bind_limit){caps->max_storage_range, caps->storage_align};
+    return (bind_limit){texels < caps->max_storage_range ? texels : caps->max_storage_range,
+                        caps->texel_align > caps->storage_align ? caps->texel_align : caps->storage_align};
+}
+
+static int64_t rows_within(bind_limit limit, const char *what, int64_t rows, uint64_t stride, uint64_t step)
+{
+    uint64_t fit = limit.bytes / stride;
     if ((uint64_t)rows <= fit)
         return rows;
-    while (stride * step % caps->storage_align)
+    while (stride * step % limit.align)
         step *= 2;
     if (fit < step)
-        return cs_fail("%s: %llu rows of %llu bytes do not fit a storage buffer of this device (%llu bytes)", what,
-                       (unsigned long long)step, (unsigned long long)stride, (unsigned long long)caps->max_storage_range), 0;
+        return cs_fail("%s: %llu rows of %llu bytes do not fit a buffer of this device (%llu bytes)", what, (unsigned long long)step,
+                       (unsigned long long)stride, (unsigned long long)limit.bytes), 0;
     return (int64_t)(fit - fit % step);
 }
 
 int64_t nn_slice_rows(vk_device *device, const char *what, int64_t rows, uint64_t stride)
 {
-    return aligned_rows(what, rows, stride, vk_device_caps(device), 1);
+    return rows_within(limit_of(vk_device_caps(device), true), what, rows, stride, 1);
 }
 
 vk_bind nn_slice_bind(vk_bind bind, int64_t first, int64_t count, uint64_t stride)
@@ -32,23 +47,29 @@ vk_bind nn_slice_bind(vk_bind bind, int64_t first, int64_t count, uint64_t strid
     return bind;
 }
 
+static bool is_texel(const nn_launch *l, int i)
+{
+    return l->width == NN_WIDTH_8 && l->bind[i].values;
+}
+
 /* Rows per slice of a launch: the fewest of its binds, in a step that keeps the slices of all binds aligned. */
 static int64_t slice_rows(const vk_caps *caps, const nn_launch *l)
 {
     int64_t rows = l->rows;
     uint64_t step = 1;
     for (int i = 0; i < NN_MAX_ROW_BINDS; i++)
-        while (l->bind[i].stride * step % caps->storage_align)
+        while (l->bind[i].stride * step % limit_of(caps, is_texel(l, i)).align)
             step *= 2;
     for (int i = 0; rows && i < NN_MAX_ROW_BINDS; i++) {
         const nn_row_bind *b = &l->bind[i];
+        bind_limit limit = limit_of(caps, is_texel(l, i));
         if (!b->bind.range.block)
             continue;
         if (b->stride)
-            rows = aligned_rows(l->kernel, rows, b->stride, caps, step);
-        else if (b->bind.range.size > caps->max_storage_range)
-            return cs_fail("%s: an operand of %llu bytes does not fit a storage buffer of this device (%llu bytes)", l->kernel,
-                           (unsigned long long)b->bind.range.size, (unsigned long long)caps->max_storage_range), 0;
+            rows = rows_within(limit, l->kernel, rows, b->stride, step);
+        else if (b->bind.range.size > limit.bytes)
+            return cs_fail("%s: an operand of %llu bytes does not fit a buffer of this device (%llu bytes)", l->kernel,
+                           (unsigned long long)b->bind.range.size, (unsigned long long)limit.bytes), 0;
     }
     return rows;
 }
@@ -68,6 +89,22 @@ static uint32_t row_lanes(const vk_caps *caps, int64_t rows, int64_t units)
     return (uint32_t)lanes;
 }
 
+/* Drivers on a CPU pay per load and store, hardly per byte. */
+static bool is_wide(const vk_caps *caps)
+{
+    return caps->type == VK_TYPE_CPU && caps->int64;
+}
+
+enum nn_width nn_narrow_width(int64_t cols)
+{
+    return cols % 4 ? NN_WIDTH_1 : NN_WIDTH_4;
+}
+
+enum nn_width nn_row_width(vk_device *device, int64_t cols)
+{
+    return cols % 8 == 0 && is_wide(vk_device_caps(device)) ? NN_WIDTH_8 : nn_narrow_width(cols);
+}
+
 /* As many workgroups as that, in two dimensions where one is too short. */
 static bool set_groups(const vk_caps *caps, vk_dispatch *d, uint64_t groups)
 {
@@ -80,31 +117,58 @@ static bool set_groups(const vk_caps *caps, vk_dispatch *d, uint64_t groups)
     return true;
 }
 
+/* An absent output, which the kernel leaves alone, is bound to one that is there: what stands in for absent memory is not
+ * kept in order between readers and writers. */
+static const nn_row_bind *present_output(const nn_launch *l)
+{
+    for (int i = 0; i < NN_MAX_ROW_BINDS; i++)
+        if (l->bind[i].bind.access & VK_WRITE && l->bind[i].bind.range.block)
+            return &l->bind[i];
+    return NULL;
+}
+
 static bool launch_slice(vk_device *device, const nn_launch *l, int64_t first, int64_t rows)
 {
     const vk_caps *caps = vk_device_caps(device);
-    uint32_t units = (uint32_t)(l->vector ? l->cols / 4 : l->cols);
+    enum nn_width width = l->width ? l->width : NN_WIDTH_1;
+    uint32_t units = (uint32_t)(l->cols / width);
     uint32_t lanes = l->reduce ? row_lanes(caps, l->rows, units) : 1;
     uint32_t group = lanes > GROUP ? lanes : GROUP;
     uint64_t per_row = l->reduce ? lanes : l->per_row ? (uint64_t)l->per_row : units;
     uint32_t push[3 + NN_MAX_ROW_PUSH / 4] = {(uint32_t)rows, units, (uint32_t)first};
     if (l->push_bytes)
         memcpy(push + 3, l->push, l->push_bytes);
+    char name[64];
+    snprintf(name, sizeof name, "%s%s", l->kernel, width == NN_WIDTH_8 ? "_wide" : "");
     vk_dispatch d = {
-        .kernel = l->kernel,
-        .spec = {group, lanes, l->vector},
+        .kernel = name,
+        .label = l->kernel,
+        .spec = {group, lanes, width > 1},
         .specs = 3 + NN_MAX_ROW_SPECS,
         .push = push,
         .push_bytes = 12 + l->push_bytes,
         .flops = l->flops * (double)rows / (double)l->rows,
     };
     memcpy(d.spec + 3, l->spec, sizeof l->spec);
+    const nn_row_bind *output = present_output(l);
     for (int i = 0; i < NN_MAX_ROW_BINDS && l->bind[i].bind.access; i++) {
         const nn_row_bind *b = &l->bind[i];
+        if (b->bind.access & VK_WRITE && !b->bind.range.block && output)
+            b = output;
         d.bind[d.binds] = b->bind.range.block && b->stride ? nn_slice_bind(b->bind, first, rows, b->stride) : b->bind;
+        if (is_texel(l, i))
+            d.bind[d.binds].access = VK_READ | VK_TEXEL;
         d.bytes += (double)d.bind[d.binds++].range.size;
     }
     return set_groups(caps, &d, ((uint64_t)rows * per_row + group - 1) / group) && vk_run(device, &d);
+}
+
+nn_row_bind nn_old_values(vk_bind sum, uint64_t stride, bool accumulate)
+{
+    if (!accumulate)
+        sum.range = (vk_range){0};
+    sum.access = VK_READ;
+    return (nn_row_bind){sum, stride, true};
 }
 
 bool nn_launch_rows(vk_device *device, const nn_launch *l)
@@ -120,9 +184,10 @@ bool nn_launch_rows(vk_device *device, const nn_launch *l)
     return true;
 }
 
-nn_flat nn_flat_shape(int64_t count)
+nn_flat nn_flat_shape(vk_device *device, int64_t count)
 {
-    return count % 4 ? (nn_flat){count, 1, false, 4} : (nn_flat){count / 4, 4, true, 16};
+    enum nn_width width = nn_row_width(device, count);
+    return (nn_flat){count / width, width, width, 4 * width};
 }
 
 /* ---- rows by index ----------------------------------------------------------------------------------------------- */
@@ -138,8 +203,10 @@ bool nn_gather(vk_device *device, const nn_gather_launch *g)
             .kernel = "gather_rows",
             .rows = g->rows,
             .cols = g->cols,
-            .vector = g->cols % 4 == 0,
-            .bind = {{g->index, 4}, {nn_slice_bind(g->from, first, bound, stride), 0}, {g->to, stride}},
+            .width = nn_row_width(device, g->cols),
+            .reduce = true,
+            .bind = {{g->index, 4}, {nn_slice_bind(g->from, first, bound, stride), 0, true}, {g->to, stride},
+                     nn_old_values(g->to, stride, g->flags & NN_GATHER_ACCUMULATE)},
             .push = push,
             .push_bytes = sizeof push,
         });
@@ -156,43 +223,8 @@ int64_t nn_sum_chunks(int64_t rows, int64_t *chunk_rows)
     const int64_t least = 32, most_chunks = 128;
     *chunk_rows = (rows + most_chunks - 1) / most_chunks;
     if (*chunk_rows < least)
-        *chunk_rows = least;
+        *chunk_rows = rows < least ? rows : least;
     return (rows + *chunk_rows - 1) / *chunk_rows;
-}
-
-static bool sum_columns_pass(vk_device *device, const nn_column_sums *s, int64_t chunks, int64_t chunk_rows)
-{
-    bool vector = s->cols % 4 == 0 && s->split % 4 == 0;
-    struct {
-        uint32_t in_rows, chunk_rows, split, flags;
-    } push = {(uint32_t)s->rows, (uint32_t)chunk_rows, (uint32_t)(vector ? s->split / 4 : s->split),
-              (s->add_a ? 1u : 0) | (s->add_b ? 2u : 0)};
-    return nn_launch_rows(device, &(nn_launch){
-        .kernel = "column_sum",
-        .rows = chunks,
-        .cols = s->cols,
-        .vector = vector,
-        .bind = {{s->x, (uint64_t)(chunk_rows * s->cols) * 4}, {s->a, (uint64_t)s->split * 4},
-                 {s->b, (uint64_t)(s->cols - s->split) * 4}},
-        .push = &push,
-        .push_bytes = sizeof push,
-        .flops = (double)(s->rows * s->cols),
-    });
-}
-
-bool nn_sum_columns(nn_exec *x, const nn_column_sums *s)
-{
-    vk_device *device = nn_device(x);
-    int64_t chunk_rows, chunks = nn_sum_chunks(s->rows, &chunk_rows);
-    /* Wide and short sums have work for every core in one pass. */
-    if (chunks == 1 || (s->cols >= 4096 && s->rows <= 1024))
-        return sum_columns_pass(device, s, 1, s->rows);
-    vk_bind partial = nn_scratch(x, (uint64_t)(chunks * s->cols) * 4);
-    nn_column_sums first = {.x = s->x, .a = partial, .b = {.access = VK_WRITE}, .rows = s->rows, .cols = s->cols, .split = s->cols};
-    nn_column_sums second = *s;
-    second.x = partial;
-    second.rows = chunks;
-    return sum_columns_pass(device, &first, chunks, chunk_rows) && sum_columns_pass(device, &second, 1, chunks);
 }
 
 /* ---- reductions to one number --------------------------------------------------------------------------------------- */
@@ -205,7 +237,7 @@ static int64_t chunk_elements(int64_t count)
         return count;
     /* Never so many chunks that their sums would take a third pass. */
     int64_t least = (count + REDUCE_PARTIALS - 1) / REDUCE_PARTIALS;
-    return least > REDUCE_CHUNK ? (least + 3) / 4 * 4 : REDUCE_CHUNK;
+    return least > REDUCE_CHUNK ? (least + 7) / 8 * 8 : REDUCE_CHUNK;
 }
 
 int64_t nn_reduce_partials(int64_t count)
@@ -216,19 +248,19 @@ int64_t nn_reduce_partials(int64_t count)
 
 bool nn_reduce_chunks(vk_device *device, vk_bind x, int64_t count, bool square, float scale, vk_bind partials)
 {
-    bool vector = count % 4 == 0;
+    enum nn_width width = nn_row_width(device, count);
     int64_t chunk = chunk_elements(count);
     struct {
         uint32_t total_units;
         float scale;
-    } push = {(uint32_t)(vector ? count / 4 : count), scale};
+    } push = {(uint32_t)(count / width), scale};
     return nn_launch_rows(device, &(nn_launch){
         .kernel = "reduce",
         .rows = nn_reduce_partials(count),
         .cols = chunk,
-        .vector = vector,
+        .width = width,
         .reduce = true,
-        .bind = {{x, (uint64_t)chunk * 4}, {partials, 4}},
+        .bind = {{x, (uint64_t)chunk * 4, true}, {partials, 4}},
         .spec = {square},
         .push = &push,
         .push_bytes = sizeof push,

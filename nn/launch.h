@@ -5,19 +5,23 @@
 
 #include "nn/nn.h"
 
-enum { NN_MAX_ROW_SPECS = 4, NN_MAX_ROW_BINDS = 6, NN_MAX_ROW_PUSH = 64 };
+enum { NN_MAX_ROW_SPECS = 4, NN_MAX_ROW_BINDS = 8, NN_MAX_ROW_PUSH = 64 };
 
-/* A storage buffer with `stride` bytes per row, sliced with the rows; stride 0: whole in every slice. */
+/* Columns that an invocation handles at once (shaders/include/unit.glsl). */
+enum nn_width { NN_WIDTH_1 = 1, NN_WIDTH_4 = 4, NN_WIDTH_8 = 8 };
+
+/* A buffer with `stride` bytes per row, sliced with the rows; stride 0: whole in every slice. */
 typedef struct nn_row_bind {
     vk_bind bind;
     uint64_t stride;
+    bool values; /* a VALUES_IN of the shader: a texel buffer where the width is 8 */
 } nn_row_bind;
 
 typedef struct nn_launch {
-    const char *kernel;
+    const char *kernel; /* the name of its 8-wide build ends in _wide */
     int64_t rows, cols;
-    bool vector;    /* 16-byte accesses: every row starts on a multiple of 4 columns */
-    bool reduce;    /* some invocations per row that reduce over it; else one invocation per unit (4 columns or 1) */
+    enum nn_width width;
+    bool reduce;     /* some invocations per row; else one per unit */
     int64_t per_row; /* invocations per row where not `reduce`; 0 = one per unit */
     nn_row_bind bind[NN_MAX_ROW_BINDS];
     uint32_t spec[NN_MAX_ROW_SPECS]; /* specialization constants 3, 4, ... */
@@ -25,6 +29,15 @@ typedef struct nn_launch {
     uint32_t push_bytes;
     double flops;
 } nn_launch;
+
+/* The widest unit that divides `cols`: 8 only on CPU drivers that have 64-bit integers, and only for kernels with a _wide
+ * build. */
+enum nn_width nn_row_width(vk_device *device, int64_t cols);
+/* For kernels without one. */
+enum nn_width nn_narrow_width(int64_t cols);
+
+/* The `old_slot` of a VALUES_SUM: what is to be added to, none where nothing is. */
+nn_row_bind nn_old_values(vk_bind sum, uint64_t stride, bool accumulate);
 
 /* Records the kernel, slice by slice. Fails where a row does not fit a storage buffer of the device. */
 bool nn_launch_rows(vk_device *device, const nn_launch *launch);
@@ -34,13 +47,13 @@ bool nn_launch_rows(vk_device *device, const nn_launch *launch);
 int64_t nn_slice_rows(vk_device *device, const char *what, int64_t rows, uint64_t stride);
 vk_bind nn_slice_bind(vk_bind bind, int64_t first, int64_t count, uint64_t stride);
 
-/* Elementwise kernels see `count` elements as rows of one unit; both set from it. */
+/* Elementwise kernels see `count` elements as rows of one unit. */
 typedef struct nn_flat {
     int64_t rows, cols;
-    bool vector;
+    enum nn_width width;
     uint64_t stride;
 } nn_flat;
-nn_flat nn_flat_shape(int64_t count);
+nn_flat nn_flat_shape(vk_device *device, int64_t count);
 
 /* to[i] = from[index[i]], rows of `cols` floats; `sources` rows in `from`. Flags as in gather_rows.comp. */
 enum {
@@ -55,18 +68,8 @@ typedef struct nn_gather_launch {
 } nn_gather_launch;
 bool nn_gather(vk_device *device, const nn_gather_launch *g);
 
-/* Chunks of rows that a sum over `rows` rows is cut into for its first pass, and the rows of each. A function of the shape
- * only, so the order of summation is the same on every device. */
+/* Chunks that a sum over `rows` rows is cut into for its first pass, and the rows of each. */
 int64_t nn_sum_chunks(int64_t rows, int64_t *chunk_rows);
-
-/* Sums of the columns of x [rows, cols]: columns before `split` are written or added to a, the rest to b (split = cols: none).
- * Two passes in fixed order; the partial sums go to scratch. */
-typedef struct nn_column_sums {
-    vk_bind x, a, b;
-    int64_t rows, cols, split;
-    bool add_a, add_b;
-} nn_column_sums;
-bool nn_sum_columns(nn_exec *x, const nn_column_sums *s);
 
 /* Sum, or sum of squares, of `count` floats times `scale` into the one float of `result`, in fixed order: partial sums of
  * chunks, then their sum. Scratch: nn_reduce_partials(count) floats. */

@@ -55,13 +55,15 @@ static double flops(const nn_node *n)
 
 static bool forward(nn_exec *x, const nn_node *n)
 {
-    nn_flat f = nn_flat_shape(nn_count(n->in[0]));
+    nn_flat f = nn_flat_shape(nn_device(x), nn_count(n->in[0]));
     return nn_launch_rows(nn_device(x), &(nn_launch){
         .kernel = "activation",
         .rows = f.rows,
         .cols = f.cols,
-        .vector = f.vector,
-        .bind = {{nn_read_bind(n->in[0]), f.stride}, {nn_read_bind(n->in[1]), f.stride}, {nn_write_bind(n->out[0]), f.stride}},
+        .width = f.width,
+        .bind = {{nn_read_bind(n->in[0]), f.stride, true},
+                 {nn_read_bind(n->in[1]), f.stride, true},
+                 {nn_write_bind(n->out[0]), f.stride}},
         .spec = {kind_of(n), n->in[1] != NULL},
         .flops = flops(n),
     });
@@ -69,14 +71,15 @@ static bool forward(nn_exec *x, const nn_node *n)
 
 static bool launch_backward(nn_exec *x, const nn_node *n, vk_bind da, vk_bind db, uint32_t flags)
 {
-    nn_flat f = nn_flat_shape(nn_count(n->in[0]));
+    nn_flat f = nn_flat_shape(nn_device(x), nn_count(n->in[0]));
     return nn_launch_rows(nn_device(x), &(nn_launch){
         .kernel = "activation_backward",
         .rows = f.rows,
         .cols = f.cols,
-        .vector = f.vector,
-        .bind = {{nn_read_bind(n->in[0]), f.stride}, {nn_read_bind(n->in[1]), f.stride},
-                 {nn_dout_bind(n->out[0]), f.stride}, {da, f.stride}, {db, f.stride}},
+        .width = f.width,
+        .bind = {{nn_read_bind(n->in[0]), f.stride, true}, {nn_read_bind(n->in[1]), f.stride, true},
+                 {nn_dout_bind(n->out[0]), f.stride, true}, {da, f.stride}, {db, f.stride},
+                 nn_old_values(da, f.stride, flags & NN_ADD_A), nn_old_values(db, f.stride, flags & NN_ADD_B)},
         .spec = {kind_of(n), n->in[1] != NULL},
         .push = &flags,
         .push_bytes = sizeof flags,

@@ -1,5 +1,6 @@
 /* Sums: y = a + b, and x + rows with the rows repeated over the leading dimensions. */
 #include "base/error.h"
+#include "nn/bias_sum.h"
 #include "nn/launch.h"
 #include "nn/op_table.h"
 #include "nn/op_util.h"
@@ -34,14 +35,16 @@ static bool infer_add(nn_node *n)
 
 static bool forward_add(nn_exec *x, const nn_node *n)
 {
-    nn_flat f = nn_flat_shape(nn_count(n->in[0]));
+    nn_flat f = nn_flat_shape(nn_device(x), nn_count(n->in[0]));
     uint32_t period = 0;
     return nn_launch_rows(nn_device(x), &(nn_launch){
         .kernel = "add",
         .rows = f.rows,
         .cols = f.cols,
-        .vector = f.vector,
-        .bind = {{nn_read_bind(n->in[0]), f.stride}, {nn_read_bind(n->in[1]), f.stride}, {nn_write_bind(n->out[0]), f.stride}},
+        .width = f.width,
+        .bind = {{nn_read_bind(n->in[0]), f.stride, true},
+                 {nn_read_bind(n->in[1]), f.stride, true},
+                 {nn_write_bind(n->out[0]), f.stride}},
         .push = &period,
         .push_bytes = sizeof period,
         .flops = flops(n),
@@ -50,13 +53,14 @@ static bool forward_add(nn_exec *x, const nn_node *n)
 
 static bool launch_add_backward(nn_exec *x, const nn_node *n, vk_bind da, vk_bind db, uint32_t flags)
 {
-    nn_flat f = nn_flat_shape(nn_count(n->in[0]));
+    nn_flat f = nn_flat_shape(nn_device(x), nn_count(n->in[0]));
     return nn_launch_rows(nn_device(x), &(nn_launch){
         .kernel = "add_backward",
         .rows = f.rows,
         .cols = f.cols,
-        .vector = f.vector,
-        .bind = {{nn_dout_bind(n->out[0]), f.stride}, {da, f.stride}, {db, f.stride}},
+        .width = f.width,
+        .bind = {{nn_dout_bind(n->out[0]), f.stride, true}, {da, f.stride}, {db, f.stride},
+                 nn_old_values(da, f.stride, flags & NN_ADD_A), nn_old_values(db, f.stride, flags & NN_ADD_B)},
         .push = &flags,
         .push_bytes = sizeof flags,
         .flops = flops(n),
@@ -91,8 +95,9 @@ static bool forward_add_rows(nn_exec *x, const nn_node *n)
         .kernel = "add",
         .rows = nn_rows(n->in[0]),
         .cols = cols,
-        .vector = cols % 4 == 0,
-        .bind = {{nn_read_bind(n->in[0]), stride}, {nn_read_bind(n->in[1]), 0}, {nn_write_bind(n->out[0]), stride}},
+        .width = nn_row_width(nn_device(x), cols),
+        .reduce = true,
+        .bind = {{nn_read_bind(n->in[0]), stride, true}, {nn_read_bind(n->in[1]), 0, true}, {nn_write_bind(n->out[0]), stride}},
         .push = &period,
         .push_bytes = sizeof period,
         .flops = flops(n),
@@ -109,16 +114,15 @@ static bool backward_add_rows(nn_exec *x, const nn_node *n)
     }
     if (!nn_wants_grad(n->in[1]))
         return true;
-    int64_t cols = nn_count(n->in[1]);
-    nn_column_sums sums = {
-        .x = nn_dout_bind(n->out[0]),
-        .b = {.access = VK_WRITE},
-        .rows = nn_count(n->in[0]) / cols,
-        .cols = cols,
-        .split = cols,
-    };
-    sums.a = nn_din_bind(x, n->in[1], &sums.add_a);
-    return nn_sum_columns(x, &sums);
+    uint32_t cols = (uint32_t)nn_count(n->in[1]);
+    vk_bind rows = nn_din_bind(x, n->in[1], &accumulate);
+    return nn_bias_sum_run(nn_device(x), &(nn_bias_sum){
+        .rows = (uint32_t)(nn_count(n->in[0]) / cols),
+        .columns = cols,
+        .in = nn_dout_bind(n->out[0]).range,
+        .out = rows.range,
+        .accumulate = accumulate,
+    });
 }
 
 /* ---- references: add is add_rows with as many rows as x ---------------------------------------------------------------- */

@@ -127,13 +127,14 @@ static bool backward_table(nn_exec *x, const nn_node *n)
     for (int64_t first = 0; step && first < entries; first += step) {
         int64_t bound = first + step < entries ? step : entries - first;
         uint32_t push[] = {(uint32_t)positions, (uint32_t)first, (uint32_t)bound};
+        vk_bind slice = nn_slice_bind(dtable, first, bound, (uint64_t)cols * 4);
         bool ok = nn_launch_rows(nn_device(x), &(nn_launch){
             .kernel = "embedding_backward",
             .rows = positions,
             .cols = cols,
-            .vector = cols % 4 == 0,
-            .bind = {{nn_read_bind(n->in[INDEX]), 0}, {nn_dout_bind(n->out[0]), 0},
-                     {nn_slice_bind(dtable, first, bound, (uint64_t)cols * 4), 0}},
+            .width = nn_row_width(nn_device(x), cols),
+            .bind = {{nn_read_bind(n->in[INDEX]), 0}, {nn_dout_bind(n->out[0]), 0, true},
+                     {slice, 0}, nn_old_values(slice, 0, true)},
             .push = push,
             .push_bytes = sizeof push,
             .flops = (double)(positions * cols),

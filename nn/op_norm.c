@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "base/error.h"
+#include "nn/bias_sum.h"
 #include "nn/launch.h"
 #include "nn/op_table.h"
 #include "nn/op_util.h"
@@ -69,9 +70,9 @@ static bool forward(nn_exec *x, const nn_node *n)
         .kernel = "norm",
         .rows = nn_rows(n->in[0]),
         .cols = cols,
-        .vector = cols % 4 == 0,
+        .width = nn_row_width(nn_device(x), cols),
         .reduce = true,
-        .bind = {{nn_read_bind(n->in[0]), stride}, {nn_read_bind(n->in[1]), 0}, {nn_read_bind(n->in[2]), 0},
+        .bind = {{nn_read_bind(n->in[0]), stride, true}, {nn_read_bind(n->in[1]), 0, true}, {nn_read_bind(n->in[2]), 0, true},
                  {nn_write_bind(n->out[0]), stride}, {nn_write_bind(n->out[1]), stats_stride}},
         .spec = {is_layer(n)},
         .push = &eps,
@@ -91,10 +92,11 @@ static bool backward_x(nn_exec *x, const nn_node *n)
         .kernel = "norm_backward",
         .rows = nn_rows(n->in[0]),
         .cols = cols,
-        .vector = cols % 4 == 0,
+        .width = nn_row_width(nn_device(x), cols),
         .reduce = true,
-        .bind = {{nn_read_bind(n->in[0]), stride}, {nn_read_bind(n->in[1]), 0}, {nn_read_bind(n->out[1]), stats_stride},
-                 {nn_dout_bind(n->out[0]), stride}, {dx, stride}},
+        .bind = {{nn_read_bind(n->in[0]), stride, true}, {nn_read_bind(n->in[1]), 0, true}, {nn_read_bind(n->out[1]), stats_stride},
+                 {nn_dout_bind(n->out[0]), stride, true}, {dx, stride},
+                 nn_old_values(dx, stride, accumulate)},
         .spec = {is_layer(n)},
         .push = &push,
         .push_bytes = sizeof push,
@@ -102,34 +104,44 @@ static bool backward_x(nn_exec *x, const nn_node *n)
     });
 }
 
-/* Sums over the rows: per chunk, then of the chunks. A gradient that nobody wants lands in scratch. */
+/* The second pass over the partial sums of the chunks, into the gradient of `t` if it wants one. */
+static bool add_chunks(nn_exec *x, nn_tensor *t, vk_bind partial, int64_t chunks)
+{
+    if (!nn_wants_grad(t))
+        return true;
+    bool accumulate;
+    vk_bind sum = nn_din_bind(x, t, &accumulate);
+    return nn_bias_sum_run(nn_device(x), &(nn_bias_sum){
+        .rows = (uint32_t)chunks,
+        .columns = (uint32_t)nn_count(t),
+        .in = partial.range,
+        .out = sum.range,
+        .accumulate = accumulate,
+    });
+}
+
 static bool backward_weights(nn_exec *x, const nn_node *n)
 {
-    int64_t rows = nn_rows(n->in[0]), cols = nn_cols(n->in[0]), wide = is_layer(n) ? 2 * cols : cols;
+    int64_t rows = nn_rows(n->in[0]), cols = nn_cols(n->in[0]);
     int64_t chunk_rows, chunks = nn_sum_chunks(rows, &chunk_rows);
-    uint64_t chunk_stride = (uint64_t)(chunk_rows * cols) * 4;
-    vk_bind partial = nn_scratch(x, (uint64_t)(chunks * wide) * 4);
-    struct {
-        uint32_t in_rows, chunk_rows;
-    } push = {(uint32_t)rows, (uint32_t)chunk_rows};
+    uint64_t stride = (uint64_t)cols * 4, chunk_stride = (uint64_t)chunk_rows * stride;
+    vk_bind gain = nn_scratch(x, (uint64_t)chunks * stride), bias = {.access = VK_WRITE};
+    if (is_layer(n))
+        bias = nn_scratch(x, (uint64_t)chunks * stride);
+    uint32_t push[] = {(uint32_t)rows, (uint32_t)chunk_rows};
     bool ok = nn_launch_rows(nn_device(x), &(nn_launch){
         .kernel = "norm_weight_backward",
         .rows = chunks,
         .cols = cols,
-        .vector = cols % 4 == 0,
-        .bind = {{nn_read_bind(n->in[0]), chunk_stride}, {nn_read_bind(n->out[1]), (uint64_t)chunk_rows * stats_stride},
-                 {nn_dout_bind(n->out[0]), chunk_stride}, {partial, (uint64_t)wide * 4}},
+        .width = nn_row_width(nn_device(x), cols),
+        .bind = {{nn_read_bind(n->in[0]), chunk_stride, true}, {nn_read_bind(n->out[1]), (uint64_t)chunk_rows * stats_stride},
+                 {nn_dout_bind(n->out[0]), chunk_stride, true}, {gain, stride}, {bias, stride}},
         .spec = {is_layer(n)},
-        .push = &push,
+        .push = push,
         .push_bytes = sizeof push,
         .flops = 4.0 * (double)nn_count(n->in[0]),
     });
-    nn_column_sums sums = {.x = partial, .b = {.access = VK_WRITE}, .rows = chunks, .cols = wide, .split = cols};
-    uint64_t row = (uint64_t)cols * 4;
-    sums.a = nn_wants_grad(n->in[1]) ? nn_din_bind(x, n->in[1], &sums.add_a) : nn_scratch(x, row);
-    if (is_layer(n))
-        sums.b = nn_wants_grad(n->in[2]) ? nn_din_bind(x, n->in[2], &sums.add_b) : nn_scratch(x, row);
-    return ok && nn_sum_columns(x, &sums);
+    return ok && add_chunks(x, n->in[1], gain, chunks) && add_chunks(x, n->in[2], bias, chunks);
 }
 
 static bool backward(nn_exec *x, const nn_node *n)

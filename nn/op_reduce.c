@@ -53,7 +53,7 @@ static bool backward(nn_exec *x, const nn_node *n)
 {
     if (!nn_wants_grad(n->in[0]))
         return true;
-    nn_flat f = nn_flat_shape(nn_count(n->in[0]));
+    nn_flat f = nn_flat_shape(nn_device(x), nn_count(n->in[0]));
     bool accumulate;
     vk_bind dx = nn_din_bind(x, n->in[0], &accumulate);
     struct {
@@ -64,8 +64,9 @@ static bool backward(nn_exec *x, const nn_node *n)
         .kernel = "reduce_backward",
         .rows = f.rows,
         .cols = f.cols,
-        .vector = f.vector,
-        .bind = {{nn_read_bind(n->in[0]), f.stride}, {nn_dout_bind(n->out[0]), 0}, {dx, f.stride}},
+        .width = f.width,
+        .bind = {{nn_read_bind(n->in[0]), f.stride, true}, {nn_dout_bind(n->out[0]), 0}, {dx, f.stride},
+                 nn_old_values(dx, f.stride, accumulate)},
         .spec = {kind_of(n) == NN_SUM_SQUARES},
         .push = &push,
         .push_bytes = sizeof push,

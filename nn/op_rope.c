@@ -68,8 +68,11 @@ static bool launch(nn_exec *x, const nn_node *n, vk_bind from, vk_bind to, float
     const rope_params *p = params_of(n);
     int64_t cols = nn_cols(n->in[0]);
     uint64_t stride = (uint64_t)cols * 4;
-    bool vector = cols % 4 == 0 && p->head_dim % (p->interleaved ? 4 : 8) == 0;
-    uint32_t head_units = (uint32_t)p->head_dim / (vector ? 4 : 1);
+    /* A unit must lie in one head, and in one half of it where the halves are rotated. */
+    int64_t whole = p->interleaved ? p->head_dim : p->head_dim / 2;
+    enum nn_width width = nn_row_width(nn_device(x), cols), head_width = nn_row_width(nn_device(x), whole);
+    width = head_width < width ? head_width : width;
+    uint32_t head_units = (uint32_t)p->head_dim / width;
     vk_bind frequencies = upload_frequencies(x, p);
     struct {
         uint32_t heads, head_units;
@@ -80,9 +83,10 @@ static bool launch(nn_exec *x, const nn_node *n, vk_bind from, vk_bind to, float
         .kernel = "rope",
         .rows = nn_rows(n->in[0]),
         .cols = cols,
-        .vector = vector,
+        .width = width,
         .per_row = head_units,
-        .bind = {{from, stride}, {nn_read_bind(n->in[1]), 4}, {frequencies, 0}, {to, stride}},
+        .bind = {{from, stride, true}, {nn_read_bind(n->in[1]), 4}, {frequencies, 0}, {to, stride},
+                 nn_old_values(to, stride, accumulate)},
         .spec = {p->interleaved},
         .push = &push,
         .push_bytes = sizeof push,

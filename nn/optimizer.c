@@ -77,13 +77,13 @@ static bool measure(const nn_params *set, float clip, uint64_t partial_bytes, vk
 
 static bool update_slab(const nn_params *set, const nn_slab *s, const nn_adamw *a, uint64_t step, vk_range clip)
 {
-    const uint64_t stride = 16; /* slabs are whole groups of 64 elements, decaying and not */
+    nn_flat f = nn_flat_shape(set->device, (int64_t)s->elements); /* slabs are whole groups of 64 elements, decaying and not */
     double correction1 = 1 - pow(a->beta1, (double)step), correction2 = 1 - pow(a->beta2, (double)step);
     struct {
         uint32_t decay_units;
         float rate, beta1, beta2, eps, keep, root_correction2;
     } push = {
-        .decay_units = (uint32_t)(s->decay_elements / 4),
+        .decay_units = (uint32_t)(s->decay_elements / f.width),
         .rate = (float)(a->lr / correction1),
         .beta1 = a->beta1,
         .beta2 = a->beta2,
@@ -93,12 +93,13 @@ static bool update_slab(const nn_params *set, const nn_slab *s, const nn_adamw *
     };
     return nn_launch_rows(set->device, &(nn_launch){
         .kernel = "adamw",
-        .rows = (int64_t)(s->elements / 4),
-        .cols = 4,
-        .vector = true,
-        .bind = {{whole(s->value, VK_READ | VK_WRITE), stride}, {whole(s->grad, VK_READ), stride},
-                 {whole(s->m, VK_READ | VK_WRITE), stride}, {whole(s->v, VK_READ | VK_WRITE), stride},
-                 {whole(clip, VK_READ), 0}},
+        .rows = f.rows,
+        .cols = f.cols,
+        .width = f.width,
+        .bind = {{whole(s->value, VK_READ), f.stride, true}, {whole(s->grad, VK_READ), f.stride, true},
+                 {whole(s->m, VK_READ), f.stride, true}, {whole(s->v, VK_READ), f.stride, true},
+                 {whole(clip, VK_READ), 0}, {whole(s->value, VK_WRITE), f.stride},
+                 {whole(s->m, VK_WRITE), f.stride}, {whole(s->v, VK_WRITE), f.stride}},
         .push = &push,
         .push_bytes = sizeof push,
         .flops = 15.0 * (double)s->elements,

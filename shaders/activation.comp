@@ -13,16 +13,20 @@ VALUES_IN(0, a)
 VALUES_IN(1, b)
 VALUES_OUT(2, y)
 
+float value(float x)
+{
+    return activation(KIND, x);
+}
+
+UNIT_MAP(values, value)
+
 void main()
 {
     uint i = flat_index();
     if (i >= rows)
         return;
-    vec4 v = load_a(i);
-    vec4 r = vec4(activation(KIND, v.x), 0.0, 0.0, 0.0);
-    if (VECTOR)
-        r.yzw = vec3(activation(KIND, v.y), activation(KIND, v.z), activation(KIND, v.w));
+    Unit v = values(load_a(i));
     if (GATED)
-        r *= load_b(i);
-    store_y(i, r, false);
+        v = mul(v, load_b(i));
+    store_y(i, v, false);
 }

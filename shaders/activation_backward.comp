@@ -17,38 +17,35 @@ const uint ADD_B = 8u;
 VALUES_IN(0, a)
 VALUES_IN(1, b)
 VALUES_IN(2, dy)
-VALUES_OUT(3, da)
-VALUES_OUT(4, db)
+VALUES_SUM(3, 5, da)
+VALUES_SUM(4, 6, db)
 
-vec4 values(vec4 v)
+float value(float x)
 {
-    if (VECTOR)
-        return vec4(activation(KIND, v.x), activation(KIND, v.y), activation(KIND, v.z), activation(KIND, v.w));
-    return vec4(activation(KIND, v.x), 0.0, 0.0, 0.0);
+    return activation(KIND, x);
 }
 
-vec4 derivatives(vec4 v)
+float derivative(float x)
 {
-    vec4 d = vec4(activation_derivative(KIND, v.x), 0.0, 0.0, 0.0);
-    if (VECTOR)
-        d.yzw = vec3(activation_derivative(KIND, v.y), activation_derivative(KIND, v.z),
-                     activation_derivative(KIND, v.w));
-    return d;
+    return activation_derivative(KIND, x);
 }
+
+UNIT_MAP(values, value)
+UNIT_MAP(derivatives, derivative)
 
 void main()
 {
     uint i = flat_index();
     if (i >= rows)
         return;
-    vec4 v = load_a(i);
-    vec4 g = load_dy(i);
+    Unit v = load_a(i);
+    Unit g = load_dy(i);
     if ((flags & WANT_A) != 0u) {
-        vec4 d = g * derivatives(v);
+        Unit d = mul(g, derivatives(v));
         if (GATED)
-            d *= load_b(i);
-        store_da(i, d, (flags & ADD_A) != 0u);
+            d = mul(d, load_b(i));
+        add_da(i, d, (flags & ADD_A) != 0u);
     }
     if (GATED && (flags & WANT_B) != 0u)
-        store_db(i, g * values(v), (flags & ADD_B) != 0u);
+        add_db(i, mul(g, values(v)), (flags & ADD_B) != 0u);
 }

@@ -1,26 +1,38 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
-// AdamW (Loshchilov & Hutter 2019) on one slab of parameters, 4 elements per invocation; those before `decay_units` decay.
+// AdamW (Loshchilov & Hutter 2019) on one slab of parameters; units before `decay_units` decay. Value and moments are bound
+// twice, to be read and to be written. One invocation per unit.
 #define PUSH_FIELDS uint decay_units; float rate, beta1, beta2, eps, keep, root_correction2;
 #include "rows.glsl"
 
-layout(std430, binding = 0) buffer Value { vec4 value[]; };
-layout(std430, binding = 1) readonly buffer Gradient { vec4 gradient[]; };
-layout(std430, binding = 2) buffer First { vec4 m[]; };
-layout(std430, binding = 3) buffer Second { vec4 v[]; };
+VALUES_IN(0, value)
+VALUES_IN(1, gradient)
+VALUES_IN(2, m)
+VALUES_IN(3, v)
 layout(std430, binding = 4) readonly buffer Clip { float norm, scale; };
+VALUES_OUT(5, new_value)
+VALUES_OUT(6, new_m)
+VALUES_OUT(7, new_v)
+
+// 1 / (sqrt(v) / sqrt(1 - beta2^step) + eps)
+float reciprocal_deviation(float v)
+{
+    return 1.0 / (sqrt(v) * root_correction2 + eps);
+}
+
+UNIT_MAP(reciprocal_deviations, reciprocal_deviation)
 
 void main()
 {
     uint i = flat_index();
     if (i >= rows)
         return;
-    vec4 g = gradient[i] * scale;
-    vec4 first = mix(g, m[i], beta1);
-    vec4 second = mix(g * g, v[i], beta2);
-    m[i] = first;
-    v[i] = second;
-    vec4 kept = value[i] * (first_row + i < decay_units ? keep : 1.0);
-    value[i] = kept - rate * first / (sqrt(second) * root_correction2 + eps);
+    Unit g = load_gradient(i) * scale;
+    Unit first = load_m(i) * beta1 + g * (1.0 - beta1);
+    Unit second = load_v(i) * beta2 + mul(g, g) * (1.0 - beta2);
+    store_new_m(i, first, false);
+    store_new_v(i, second, false);
+    Unit kept = load_value(i) * (first_row + i < decay_units ? keep : 1.0);
+    store_new_value(i, kept - mul(first, reciprocal_deviations(second)) * rate, false);
 }

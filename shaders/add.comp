@@ -1,7 +1,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
-// y = a + b. With period > 0, b has `period` rows that repeat over the rows of a. One invocation per unit.
+// y = a + b. With period > 0, b has `period` rows that repeat over the rows of a. LANES invocations per row.
 #define PUSH_FIELDS uint period;
 #include "rows.glsl"
 
@@ -11,9 +11,11 @@ VALUES_OUT(2, y)
 
 void main()
 {
-    uint i = flat_index();
-    if (i >= rows * units)
+    uint row = row_index();
+    if (row >= rows)
         return;
-    uint j = period == 0u ? i : (first_row + i / units) % period * units + i % units;
-    store_y(i, load_a(i) + load_b(j), false);
+    uint begin = row * units;
+    uint b_begin = period == 0u ? begin : (first_row + row) % period * units;
+    for (uint u = row_lane(); u < units; u += LANES)
+        store_y(begin + u, load_a(begin + u) + load_b(b_begin + u), false);
 }

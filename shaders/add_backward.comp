@@ -11,17 +11,17 @@ const uint WANT_B = 4u;
 const uint ADD_B = 8u;
 
 VALUES_IN(0, dy)
-VALUES_OUT(1, da)
-VALUES_OUT(2, db)
+VALUES_SUM(1, 3, da)
+VALUES_SUM(2, 4, db)
 
 void main()
 {
     uint i = flat_index();
-    if (i >= rows * units)
+    if (i >= rows)
         return;
-    vec4 g = load_dy(i);
+    Unit g = load_dy(i);
     if ((flags & WANT_A) != 0u)
-        store_da(i, g, (flags & ADD_A) != 0u);
+        add_da(i, g, (flags & ADD_A) != 0u);
     if ((flags & WANT_B) != 0u)
-        store_db(i, g, (flags & ADD_B) != 0u);
+        add_db(i, g, (flags & ADD_B) != 0u);
 }

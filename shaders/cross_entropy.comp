@@ -14,25 +14,15 @@ layout(std430, binding = 2) writeonly buffer Losses { float losses[]; };
 layout(std430, binding = 3) writeonly buffer Best { int best[]; };
 layout(std430, binding = 4) writeonly buffer LogSums { float log_sums[]; };
 
-Largest unit_largest(vec4 v, uint u)
-{
-    if (!VECTOR)
-        return Largest(v.x, u);
-    Largest l = Largest(v.x, 4u * u);
-    if (v.y > l.value)
-        l = Largest(v.y, 4u * u + 1u);
-    if (v.z > l.value)
-        l = Largest(v.z, 4u * u + 2u);
-    if (v.w > l.value)
-        l = Largest(v.w, 4u * u + 3u);
-    return l;
-}
+UNIT_MAP(exponentials, accurate_exp)
 
-float unit_exp_sum(vec4 v)
+Largest unit_largest(Unit v, uint u)
 {
-    if (!VECTOR)
-        return accurate_exp(v.x);
-    return (accurate_exp(v.x) + accurate_exp(v.y)) + (accurate_exp(v.z) + accurate_exp(v.w));
+    Largest l = Largest(COLUMN(v, 0u), u * WIDTH);
+    for (uint c = 1; c < WIDTH; c++)
+        if (COLUMN(v, c) > l.value)
+            l = Largest(COLUMN(v, c), u * WIDTH + c);
+    return l;
 }
 
 void main()
@@ -52,12 +42,12 @@ void main()
     float sum = 0.0;
     if (counts)
         for (uint u = row_lane(); u < end; u += LANES)
-            sum += unit_exp_sum(load_x(begin + u) - top.value);
+            sum += unit_sum(exponentials(load_x(begin + u) - top.value));
     sum = row_sum(sum);
     if (row >= rows || row_lane() != 0u)
         return;
     float log_sum = counts ? accurate_log(sum) : 0.0;
-    float at_label = counts ? (VECTOR ? x4[begin + label / 4u][label % 4u] : x1[begin + label]) : 0.0;
+    float at_label = counts ? x_at(begin * WIDTH + label) : 0.0;
     losses[row] = counts ? log_sum - (at_label - top.value) : 0.0;
     log_sums[row] = counts ? log_sum + top.value : 0.0;
     best[row] = int(top.column);

@@ -11,12 +11,9 @@ VALUES_IN(0, x)
 layout(std430, binding = 1) readonly buffer Labels { int labels[]; };
 layout(std430, binding = 2) readonly buffer LogSums { float log_sums[]; };
 layout(std430, binding = 3) readonly buffer Dloss { float dloss[]; };
-VALUES_OUT(4, dx)
+VALUES_SUM(4, 5, dx)
 
-float gradient(float v, uint column, uint label)
-{
-    return accurate_exp(v) - (column == label ? 1.0 : 0.0);
-}
+UNIT_MAP(exponentials, accurate_exp)
 
 void main()
 {
@@ -28,15 +25,9 @@ void main()
     float weight = label < units * WIDTH ? scale * dloss[0] : 0.0;
     float log_sum = log_sums[row];
     for (uint u = row_lane(); u < units; u += LANES) {
-        vec4 g = vec4(0.0);
-        if (weight != 0.0) {
-            vec4 v = load_x(begin + u) - log_sum;
-            uint column = u * WIDTH;
-            g.x = gradient(v.x, column, label);
-            if (VECTOR)
-                g.yzw = vec3(gradient(v.y, column + 1u, label), gradient(v.z, column + 2u, label),
-                             gradient(v.w, column + 3u, label));
-        }
-        store_dx(begin + u, weight * g, accumulate != 0u);
+        Unit g = unit_of(0.0);
+        if (weight != 0.0)
+            g = (exponentials(load_x(begin + u) - log_sum) - unit_basis(label - u * WIDTH)) * weight;
+        add_dx(begin + u, g, accumulate != 0u);
     }
 }

@@ -9,7 +9,7 @@
 
 layout(std430, binding = 0) readonly buffer Index { int index[]; };
 VALUES_IN(1, dy)
-VALUES_OUT(2, dtable)
+VALUES_SUM(2, 3, dtable)
 
 const uint BLOCK = 4096u; // one CPU driver ends any loop after 65535 turns, so long sums are two nested loops
 
@@ -25,9 +25,9 @@ void main()
     if (id < 0 || entry >= entries)
         return;
     uint end = uint(index[positions + distinct + 1u]);
-    vec4 sum = vec4(0.0);
+    Unit sum = unit_of(0.0);
     for (uint block = uint(index[positions + distinct]); block < end; block += BLOCK)
         for (uint p = block; p < min(block + BLOCK, end); p++)
             sum += load_dy(uint(index[p]) * units + unit);
-    store_dtable(entry * units + unit, sum, true);
+    add_dtable(entry * units + unit, sum, true);
 }

@@ -2,7 +2,7 @@
 #extension GL_GOOGLE_include_directive : require
 
 // dst[i] = src[index[i]]. Only rows first_source .. first_source + sources - 1 of the source are bound; rows of dst that come
-// from elsewhere are left alone. One invocation per unit.
+// from elsewhere are left alone. LANES invocations per row.
 #define PUSH_FIELDS uint first_source, sources, flags;
 #include "rows.glsl"
 
@@ -12,22 +12,20 @@ const uint COMPLEMENT = 4u;   // the index counts downwards from -1; others are 
 
 layout(std430, binding = 0) readonly buffer Index { int index[]; };
 VALUES_IN(1, src)
-VALUES_OUT(2, dst)
+VALUES_SUM(2, 3, dst)
 
 void main()
 {
-    uint i = flat_index();
-    if (i >= rows * units)
+    uint row = row_index();
+    if (row >= rows)
         return;
-    int from = index[i / units];
+    int from = index[row];
     if ((flags & COMPLEMENT) != 0u)
         from = -1 - from;
-    if (from < 0) {
-        if ((flags & ZERO_MISSING) != 0u)
-            store_dst(i, vec4(0.0), false);
-        return;
-    }
     uint source = uint(from) - first_source; // wraps below first_source
-    if (source < sources)
-        store_dst(i, load_src(source * units + i % units), (flags & ACCUMULATE) != 0u);
+    bool missing = from < 0;
+    if (missing ? (flags & ZERO_MISSING) == 0u : source >= sources)
+        return;
+    for (uint u = row_lane(); u < units; u += LANES)
+        add_dst(row * units + u, missing ? unit_of(0.0) : load_src(source * units + u), (flags & ACCUMULATE) != 0u);
 }

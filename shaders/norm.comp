@@ -29,12 +29,12 @@ void main()
     }
     float squares = 0.0;
     for (uint u = row_lane(); u < end; u += LANES) {
-        vec4 centred = load_x(begin + u) - mean;
-        squares += unit_sum(centred * centred);
+        Unit centred = load_x(begin + u) - mean;
+        squares += unit_sum(mul(centred, centred));
     }
     float scale = 1.0 / sqrt(row_sum(squares) / columns + eps);
     for (uint u = row_lane(); u < end; u += LANES) {
-        vec4 v = (load_x(begin + u) - mean) * scale * load_gain(u);
+        Unit v = mul((load_x(begin + u) - mean) * scale, load_gain(u));
         if (LAYER)
             v += load_bias(u);
         store_y(begin + u, v, false);

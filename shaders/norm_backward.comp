@@ -12,7 +12,7 @@ VALUES_IN(0, x)
 VALUES_IN(1, gain)
 layout(std430, binding = 2) readonly buffer Stats { vec2 stats[]; };
 VALUES_IN(3, dy)
-VALUES_OUT(4, dx)
+VALUES_SUM(4, 5, dx)
 
 void main()
 {
@@ -24,16 +24,16 @@ void main()
     float sum = 0.0;
     float product = 0.0;
     for (uint u = row_lane(); u < end; u += LANES) {
-        vec4 g = load_dy(begin + u) * load_gain(u);
+        Unit g = mul(load_dy(begin + u), load_gain(u));
         if (LAYER)
             sum += unit_sum(g);
-        product += unit_sum(g * (load_x(begin + u) - stat.x));
+        product += unit_sum(mul(g, load_x(begin + u) - stat.x));
     }
     float mean_g = LAYER ? row_sum(sum) / columns : 0.0;
     float mean_gn = row_sum(product) * stat.y / columns;
     for (uint u = row_lane(); u < end; u += LANES) {
-        vec4 g = load_dy(begin + u) * load_gain(u);
-        vec4 n = (load_x(begin + u) - stat.x) * stat.y;
-        store_dx(begin + u, stat.y * (g - mean_g - n * mean_gn), accumulate != 0u);
+        Unit g = mul(load_dy(begin + u), load_gain(u));
+        Unit n = (load_x(begin + u) - stat.x) * stat.y;
+        add_dx(begin + u, (g - mean_g - n * mean_gn) * stat.y, accumulate != 0u);
     }
 }

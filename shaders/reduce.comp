@@ -15,10 +15,10 @@ void main()
 {
     uint row = row_index();
     uint end = row < rows ? min(units, total_units - (first_row + row) * units) : 0u;
-    vec4 sum = vec4(0.0);
+    Unit sum = unit_of(0.0);
     for (uint u = row_lane(); u < end; u += LANES) {
-        vec4 v = load_x(row * units + u);
-        sum += SQUARE ? v * v : v;
+        Unit v = load_x(row * units + u);
+        sum += SQUARE ? mul(v, v) : v;
     }
     float total = row_sum(unit_sum(sum));
     if (row < rows && row_lane() == 0u)

@@ -9,15 +9,13 @@ layout(constant_id = 3) const bool SQUARE = false;
 
 VALUES_IN(0, x)
 layout(std430, binding = 1) readonly buffer Dy { float dy[]; };
-VALUES_OUT(2, dx)
+VALUES_SUM(2, 3, dx)
 
 void main()
 {
     uint i = flat_index();
     if (i >= rows)
         return;
-    vec4 g = vec4(scale * dy[0]);
-    if (SQUARE)
-        g *= 2.0 * load_x(i);
-    store_dx(i, g, accumulate != 0u);
+    Unit g = SQUARE ? load_x(i) * (2.0 * scale * dy[0]) : unit_of(scale * dy[0]);
+    add_dx(i, g, accumulate != 0u);
 }

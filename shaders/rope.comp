@@ -14,7 +14,7 @@ VALUES_IN(0, x)
 layout(std430, binding = 1) readonly buffer Positions { int positions[]; };
 // Turns per position of each pair as a 64-bit binary fraction: high word, low word.
 layout(std430, binding = 2) readonly buffer Frequencies { uvec2 frequencies[]; };
-VALUES_OUT(3, y)
+VALUES_SUM(3, 4, y)
 
 // Cosine in .x, sine in .y of the angle of `pair` at `position`. Whole turns fall off the top of the product.
 vec2 rotation(uint pair, int position)
@@ -37,38 +37,36 @@ void main()
     int position = positions[row];
     uint begin = row * units;
 
-    // Of each column of this unit: its pair's rotation, and the sign of the partner's contribution.
-    vec4 cosine;
-    vec4 sine;
-    uint partner = unit;
-    if (INTERLEAVED) {
-        vec2 first = rotation(unit * WIDTH / 2u, position);
-        vec2 second = VECTOR ? rotation(unit * 2u + 1u, position) : vec2(0.0);
-        cosine = vec4(first.xx, second.xx);
-        sine = vec4(-first.y, first.y, -second.y, second.y);
-        if (!VECTOR) {
-            partner = unit ^ 1u;
-            sine.x = (unit & 1u) == 0u ? -first.y : first.y;
+    // Of each column of this unit: its pair's cosine and sine, the sine with the sign of the partner's contribution.
+    Unit cosine;
+    Unit sine;
+    uint half_units = head_units / 2u;
+    bool lower = INTERLEAVED ? (unit & 1u) == 0u : unit < half_units;
+    uint partner = INTERLEAVED ? unit ^ 1u : lower ? unit + half_units : unit - half_units;
+    if (INTERLEAVED && WIDTH > 1u) {
+        for (uint c = 0; c < WIDTH; c += 2) {
+            vec2 r = rotation((unit * WIDTH + c) / 2u, position);
+            COLUMN(cosine, c) = r.x;
+            COLUMN(cosine, c + 1u) = r.x;
+            COLUMN(sine, c) = -r.y;
+            COLUMN(sine, c + 1u) = r.y;
         }
     } else {
-        uint half_units = head_units / 2u;
-        bool lower = unit < half_units;
-        partner = lower ? unit + half_units : unit - half_units;
-        uint pair = min(unit, partner) * WIDTH;
+        uint pair = INTERLEAVED ? unit / 2u : min(unit, partner) * WIDTH;
         for (uint c = 0; c < WIDTH; c++) {
             vec2 r = rotation(pair + c, position);
-            cosine[c] = r.x;
-            sine[c] = lower ? -r.y : r.y;
+            COLUMN(cosine, c) = r.x;
+            COLUMN(sine, c) = lower ? -r.y : r.y;
         }
     }
     sine *= direction;
 
     uint rotated = heads * head_units;
     for (uint head = 0; head < rotated; head += head_units) {
-        vec4 v = load_x(begin + head + unit);
-        vec4 other = VECTOR && INTERLEAVED ? v.yxwz : load_x(begin + head + partner);
-        store_y(begin + head + unit, v * cosine + other * sine, accumulate != 0u);
+        Unit v = load_x(begin + head + unit);
+        Unit other = INTERLEAVED && WIDTH > 1u ? unit_swap(v) : load_x(begin + head + partner);
+        add_y(begin + head + unit, mul(v, cosine) + mul(other, sine), accumulate != 0u);
     }
     for (uint u = rotated + unit; u < units; u += head_units)
-        store_y(begin + u, load_x(begin + u), accumulate != 0u);
+        add_y(begin + u, load_x(begin + u), accumulate != 0u);
 }

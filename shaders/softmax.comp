@@ -9,13 +9,7 @@
 VALUES_IN(0, x)
 VALUES_OUT(1, y)
 
-vec4 exponentials(vec4 v)
-{
-    vec4 e = vec4(accurate_exp(v.x), 0.0, 0.0, 0.0);
-    if (VECTOR)
-        e.yzw = vec3(accurate_exp(v.y), accurate_exp(v.z), accurate_exp(v.w));
-    return e;
-}
+UNIT_MAP(exponentials, accurate_exp)
 
 void main()
 {

@@ -7,7 +7,7 @@
 
 VALUES_IN(0, y)
 VALUES_IN(1, dy)
-VALUES_OUT(2, dx)
+VALUES_SUM(2, 3, dx)
 
 void main()
 {
@@ -16,8 +16,8 @@ void main()
     uint end = row < rows ? units : 0u;
     float sum = 0.0;
     for (uint u = row_lane(); u < end; u += LANES)
-        sum += unit_sum(load_y(begin + u) * load_dy(begin + u));
+        sum += unit_sum(mul(load_y(begin + u), load_dy(begin + u)));
     sum = row_sum(sum);
     for (uint u = row_lane(); u < end; u += LANES)
-        store_dx(begin + u, load_y(begin + u) * (load_dy(begin + u) - sum), accumulate != 0u);
+        add_dx(begin + u, mul(load_y(begin + u), load_dy(begin + u) - sum), accumulate != 0u);
 }

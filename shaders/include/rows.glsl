@@ -1,5 +1,4 @@
-// Kernels over a matrix of `rows` rows, launched by nn/launch.c. A row is `units` units: 4 columns each where VECTOR (one
-// 16-byte access), else 1 column (the .x of a vec4 whose rest is 0 when loaded and ignored when stored).
+// Kernels over a matrix of `rows` rows, launched by nn/launch.c. A row is `units` units of WIDTH columns (unit.glsl).
 //
 // Two ways to spread the work: one invocation per unit (flat_index), or LANES invocations per row and several rows per
 // workgroup (row_index, row_lane), with reductions over a row through shared memory. With LANES 1, best on CPU drivers
@@ -8,6 +7,12 @@
 // Before the include, PUSH_FIELDS names the kernel's own push constants.
 #ifndef ROWS_GLSL
 #define ROWS_GLSL
+
+#ifdef WIDE
+#extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
+#endif
+
+#include "common.glsl"
 
 layout(local_size_x = 64) in;
 layout(local_size_x_id = 0) in;
@@ -22,12 +27,7 @@ layout(push_constant) uniform Push
     PUSH_FIELDS
 };
 
-const uint WIDTH = VECTOR ? 4u : 1u; // columns per unit
-
-uint group_index()
-{
-    return gl_WorkGroupID.y * gl_NumWorkGroups.x + gl_WorkGroupID.x;
-}
+#include "unit.glsl"
 
 uint flat_index()
 {
@@ -42,40 +42,6 @@ uint row_lane()
 uint row_index()
 {
     return group_index() * (gl_WorkGroupSize.x / LANES) + gl_LocalInvocationIndex / LANES;
-}
-
-// An input of floats: load_NAME(unit).
-#define VALUES_IN(slot, NAME) \
-    layout(std430, binding = slot) readonly buffer NAME##_scalars { float NAME##1[]; }; \
-    layout(std430, binding = slot) readonly buffer NAME##_vectors { vec4 NAME##4[]; }; \
-    vec4 load_##NAME(uint i) \
-    { \
-        if (VECTOR) \
-            return NAME##4[i]; \
-        return vec4(NAME##1[i], 0.0, 0.0, 0.0); \
-    }
-
-// An output of floats: store_NAME(unit, values, accumulate).
-#define VALUES_OUT(slot, NAME) \
-    layout(std430, binding = slot) buffer NAME##_scalars { float NAME##1[]; }; \
-    layout(std430, binding = slot) buffer NAME##_vectors { vec4 NAME##4[]; }; \
-    void store_##NAME(uint i, vec4 v, bool accumulate) \
-    { \
-        if (VECTOR) \
-            NAME##4[i] = accumulate ? NAME##4[i] + v : v; \
-        else \
-            NAME##1[i] = accumulate ? NAME##1[i] + v.x : v.x; \
-    }
-
-// Over the columns of one unit.
-float unit_sum(vec4 v)
-{
-    return VECTOR ? (v.x + v.y) + (v.z + v.w) : v.x;
-}
-
-float unit_max(vec4 v)
-{
-    return VECTOR ? max(max(v.x, v.y), max(v.z, v.w)) : v.x;
 }
 
 const float LOWEST = -3.402823466e38;

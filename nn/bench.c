@@ -36,25 +36,20 @@ static void summarise(nn_timing *t, double *ns, int runs)
     t->deviation = median(ns, runs);
 }
 
-/* Calls run() once for warming up, then until there is enough. Each time is the profile's sum over all that was
- * recorded but uploads. */
-static bool measure(vk_device *device, bool (*run)(void *), void *with, nn_timing *t)
+static bool enough(int runs, double sum)
 {
-    double ns[MOST], sum = 0;
-    int runs = 0;
-    if (!run(with))
+    return runs >= FEWEST && (runs == MOST || sum >= ENOUGH);
+}
+
+/* The profile's sum over all that run() records, but uploads. */
+static bool time_run(vk_device *device, bool (*run)(void *), void *with, double *ns)
+{
+    double upload;
+    uint64_t calls;
+    vk_profile_reset(device);
+    if (!run(with) || !vk_profile_get(device, NULL, ns, &calls) || !vk_profile_get(device, "upload", &upload, &calls))
         return false;
-    while (runs < FEWEST || (runs < MOST && sum < ENOUGH)) {
-        double total, upload;
-        uint64_t calls;
-        vk_profile_reset(device);
-        if (!run(with) || !vk_profile_get(device, NULL, &total, &calls) ||
-            !vk_profile_get(device, "upload", &upload, &calls))
-            return false;
-        ns[runs] = total - upload;
-        sum += ns[runs++];
-    }
-    summarise(t, ns, runs);
+    *ns -= upload;
     return true;
 }
 
@@ -69,6 +64,19 @@ static bool run_product(void *with)
 {
     product *p = with;
     return nn_gemm_run(p->device, &p->g);
+}
+
+static bool time_product(product *p, nn_timing *t)
+{
+    double ns[MOST], sum = 0;
+    int runs = 0;
+    if (!run_product(p))
+        return false;
+    for (; !enough(runs, sum); sum += ns[runs++])
+        if (!time_run(p->device, run_product, p, &ns[runs]))
+            return false;
+    summarise(t, ns, runs);
+    return true;
 }
 
 static bool fill_normal(vk_device *device, vk_range range, uint64_t elements, uint64_t seed)
@@ -92,7 +100,7 @@ bool nn_bench_gemm(vk_device *device, enum nn_gemm_layout layout, uint32_t m, ui
     p.g.b = vk_alloc(device, b * 4, VK_MEMORY_DEVICE, "a benchmark");
     p.g.c = vk_alloc(device, c * 4, VK_MEMORY_DEVICE, "a benchmark");
     bool ok = p.g.a.block && p.g.b.block && p.g.c.block && fill_normal(device, p.g.a, a, 1) &&
-              fill_normal(device, p.g.b, b, 2) && measure(device, run_product, &p, t);
+              fill_normal(device, p.g.b, b, 2) && time_product(&p, t);
     vk_free(device, &p.g.a);
     vk_free(device, &p.g.b);
     vk_free(device, &p.g.c);
@@ -216,19 +224,30 @@ static bool count_work(trial *t)
     return true;
 }
 
+/* Runs without and with the backward pass take turns, so that what disturbs the machine disturbs both. */
 static bool time_passes(trial *t, vk_device *device, nn_timing *forward, nn_timing *backward)
 {
+    double first[MOST], both[MOST], sum = 0;
+    int runs = 0;
     *forward = (nn_timing){.flops = t->flops, .bytes = t->in_bytes + t->out_bytes};
     *backward = (nn_timing){.flops = 2 * t->flops, .bytes = 2 * t->in_bytes + t->out_bytes};
-    if (!measure(device, run_trial, t, forward))
+    t->with_backward = t->op->backward != NULL;
+    if (!run_trial(t))
         return false;
-    if (!t->op->backward)
-        return true;
-    t->with_backward = true;
-    if (!measure(device, run_trial, t, backward))
-        return false;
-    backward->median = fmax(backward->median - forward->median, 0);
-    backward->best = fmax(backward->best - forward->best, 0);
+    for (; !enough(runs, sum); sum += first[runs] + both[runs], runs++) {
+        t->with_backward = false;
+        if (!time_run(device, run_trial, t, &first[runs]))
+            return false;
+        both[runs] = first[runs];
+        t->with_backward = true;
+        if (t->op->backward && !time_run(device, run_trial, t, &both[runs]))
+            return false;
+    }
+    for (int i = 0; i < runs; i++)
+        both[i] -= first[i];
+    summarise(forward, first, runs);
+    if (t->op->backward)
+        summarise(backward, both, runs);
     return true;
 }
 

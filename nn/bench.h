@@ -17,7 +17,7 @@ typedef struct nn_timing {
 bool nn_bench_gemm(vk_device *device, enum nn_gemm_layout layout, uint32_t m, uint32_t n, uint32_t k, nn_timing *t);
 
 /* One case of an operator. `backward` (runs = 0 where it has none) is what the backward pass adds to a forward one, its
- * arithmetic counted as twice the forward's, as usual. */
+ * arithmetic counted as twice the forward's, as usual; on a busy machine the difference may come out as 0 or less. */
 bool nn_bench_case(vk_device *device, const nn_op *op, const nn_case *c, nn_timing *forward, nn_timing *backward);
 
 #endif

@@ -1,5 +1,6 @@
 /* csmoe bench: how fast the kernels run on a device. */
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,7 +41,7 @@ static void print_heading(const vk_caps *caps)
 /* Prints one row and appends it to `results`. */
 static bool report(json_t *results, const char *op, const char *name, const char *pass, const nn_timing *t)
 {
-    double ns = t->median > 0 ? t->median : 1;
+    double ns = t->median > 0 ? t->median : HUGE_VAL; /* no rate without a time */
     printf("%-16s %-32s %-8s %5d %10.3f %10.3f %8.1f%% %9.2f %8.2f\n", op, name, pass, t->runs, t->median / 1e6,
            t->best / 1e6, 100 * t->deviation / ns, t->flops / ns, t->bytes / ns);
     json_t *row = json_pack("{s:s, s:s, s:s, s:i, s:f, s:f, s:f, s:f, s:f}", "operator", op, "case", name, "pass", pass,

@@ -132,4 +132,17 @@ expect "tokenizer train: unknown type" 2 "bpee.*bpe" tokenizer train "$data/trai
 expect "tokenizer train: no such text" 1 "^error: .*absent.txt" tokenizer train "$dir/absent.txt" --out "$dir/absent.model"
 check "a failed training leaves no model" [ ! -e "$dir/absent.model" ]
 
+# ---- verify ----
+
+mkdir "$dir/goldens"
+echo "this is no tensor" >"$dir/goldens.txt"
+expect "verify: nothing to verify" 2 "csmoe verify: .*DIR" verify
+expect "verify: no such file" 1 "^FAIL $dir/absent: cannot open" verify "$dir/absent"
+expect "verify: a file that is none" 1 "^FAIL $dir/goldens.txt: " verify "$dir/goldens.txt"
+expect "verify: an empty folder" 1 "^error: $dir/goldens: no \*.safetensors" verify "$dir/goldens"
+goldens=${CSMOE_SHARED:-$(dirname "$0")/../../shared}/goldens
+if [ -d "$goldens" ]; then
+    expect "verify: the authors' layer" 0 "^52 passed, 0 failed, 33 unsupported$" verify "$goldens"
+fi
+
 exit $bad

@@ -20,6 +20,15 @@ expect "unexpected argument" 2 "unexpected argument 'now'" version now
 
 expect "devices lists one and marks it" 0 "^\* [0-9]+  " devices
 expect "devices as JSON" 0 '"max_storage_range": [0-9]+' devices --json
+expect "selftest of one operator" 0 "^[1-9][0-9]* passed, 0 failed" selftest --op softmax
+expect "selftest: no such operator" 1 "there is no operator 'softmix'" selftest --op softmix
+expect "verify: nothing to verify" 2 "missing" verify
+expect "verify: no such file" 1 "absent.safetensors: cannot open" verify "$dir/absent.safetensors"
+expect "the reference of the configuration" 0 "^## train" train --describe-config
+reference=$(dirname "$0")/../docs/configuration.md
+"$csmoe" train --describe-config >"$dir/reference"
+check "docs/configuration.md is current" diff "$dir/reference" "$reference"
+
 without_driver() {
     (
         export VK_DRIVER_FILES=/nonexistent.json
@@ -68,7 +77,6 @@ expect "a tokenizer that is none" 1 "train.json: not a SentencePiece model" toke
 expect "a missing text" 1 "nothing.txt: cannot open" tokenizer train "$dir/nothing.txt" --out "$dir/u.model"
 expect "an unknown type of tokenizer" 2 "did you mean 'bpe'" tokenizer train "$dir/ids" --type brp
 check "no model is left by a failure" [ ! -e "$dir/u.model" ]
-
 
 # ---- data ----
 

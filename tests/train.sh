@@ -43,6 +43,21 @@ loss() {
 check "the loss falls from above 3 to below 1" awk "BEGIN { exit !($(loss 1 10) > 3 && $(loss 191 200) < 1) }"
 expect "eval" 0 "^exact match [0-9.]+% .*loss" eval "$dir/a" --data "$data/test.json"
 expect "eval as JSON" 0 '"exact_match": 0\.[0-9]+' eval "$dir/a" --data "$data/test.json" --json
+picture=$data/images/test-000000.png
+expect "chat: one question about a picture" 0 "^[a-z]+" chat "$dir/a" --image "$picture" --prompt "Is there a cross?"
+printf 'How many objects are there?\nIs there a cross?\n' >"$dir/questions"
+conversation() {
+    "$csmoe" "$@" <"$dir/questions"
+}
+expect_from conversation "chat: a conversation on standard input" 0 "^[a-z]+" chat "$dir/a" --image "$picture"
+answers() {
+    "$csmoe" chat "$dir/a" --image "$picture" --prompt "Where is it?" --temperature 2 --seed "$1" 2>/dev/null
+}
+check "chat: the same seed draws the same answer" [ "$(answers 5)" = "$(answers 5)" ]
+expect "chat: no such picture" 1 "absent.png: cannot open" chat "$dir/a" --image "$dir/absent.png" --prompt "x"
+expect "chat: a picture that is none" 1 "tiny.json: not a PNG or JPEG" chat "$dir/a" --image "$config" --prompt "x"
+expect "chat: no such run" 1 "absent" chat "$dir/absent" --prompt "x"
+expect "chat: a temperature below zero" 2 "--temperature -1: must be" chat "$dir/a" --temperature -1
 
 # ---- faults: named, and nothing is left behind ----
 

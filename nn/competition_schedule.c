@@ -9,7 +9,8 @@
 
 int64_t nn_competition_warmup(double warmup, uint64_t total_steps)
 {
-    return (int64_t)(warmup * (double)total_steps);
+    double steps = warmup * (double)total_steps;
+    return steps > 0 ? steps < (double)total_steps ? (int64_t)steps : (int64_t)total_steps : 0;
 }
 
 /* Nearest step to i that has room and is not the layer's yet: to the left first, then to the right; -1 where none

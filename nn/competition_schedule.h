@@ -8,7 +8,7 @@
 
 #include "nn/checkpoint.h"
 
-/* Steps of the warm-up, in which nothing competes: floor(warmup * total). */
+/* Steps of the warm-up, in which nothing competes: floor(warmup * total), 0 to total. */
 int64_t nn_competition_warmup(double warmup, uint64_t total_steps);
 
 /* Fills table [layers, steps] with 0 and 1 from uniform draws [layers, steps] in [0, 1). */

@@ -5,7 +5,7 @@
 
 #include "base/error.h"
 
-/* ---- slices ------------------------------------------------------------------------------------------------------- */
+/* ---- slices ------------------------------------------------------------------------------------------------------ */
 
 /* What a bind may hold and where it may start; texel buffers have limits of their own. */
 typedef struct bind_limit {
@@ -29,8 +29,8 @@ static int64_t rows_within(bind_limit limit, const char *what, int64_t rows, uin
     while (stride * step % limit.align)
         step *= 2;
     if (fit < step)
-        return cs_fail("%s: %llu rows of %llu bytes do not fit a buffer of this device (%llu bytes)", what, (unsigned long long)step,
-                       (unsigned long long)stride, (unsigned long long)limit.bytes), 0;
+        return cs_fail("%s: %llu rows of %llu bytes do not fit a buffer of this device (%llu bytes)", what,
+                       (unsigned long long)step, (unsigned long long)stride, (unsigned long long)limit.bytes), 0;
     return (int64_t)(fit - fit % step);
 }
 
@@ -74,7 +74,7 @@ static int64_t slice_rows(const vk_caps *caps, const nn_launch *l)
     return rows;
 }
 
-/* ---- spreading ---------------------------------------------------------------------------------------------------- */
+/* ---- spreading --------------------------------------------------------------------------------------------------- */
 
 enum { MAX_LANES = 256, GROUP = 64, MAX_TURNS = 32768 };
 
@@ -83,8 +83,9 @@ enum { MAX_LANES = 256, GROUP = 64, MAX_TURNS = 32768 };
 static uint32_t row_lanes(const vk_caps *caps, int64_t rows, int64_t units)
 {
     const int64_t enough = 1024;
+    bool cpu = caps->type == VK_TYPE_CPU;
     int64_t lanes = 1;
-    while (lanes < MAX_LANES && lanes < units && (caps->type != VK_TYPE_CPU || rows * lanes < enough || units / lanes > MAX_TURNS))
+    while (lanes < MAX_LANES && lanes < units && (!cpu || rows * lanes < enough || units / lanes > MAX_TURNS))
         lanes *= 2;
     return (uint32_t)lanes;
 }
@@ -117,8 +118,8 @@ static bool set_groups(const vk_caps *caps, vk_dispatch *d, uint64_t groups)
     return true;
 }
 
-/* An absent output, which the kernel leaves alone, is bound to one that is there: what stands in for absent memory is not
- * kept in order between readers and writers. */
+/* An absent output, which the kernel leaves alone, is bound to one that is there: what stands in for absent memory is
+ * not kept in order between readers and writers. */
 static const nn_row_bind *present_output(const nn_launch *l)
 {
     for (int i = 0; i < NN_MAX_ROW_BINDS; i++)
@@ -216,7 +217,7 @@ bool nn_gather(vk_device *device, const nn_gather_launch *g)
     return step > 0;
 }
 
-/* ---- sums over rows ------------------------------------------------------------------------------------------------ */
+/* ---- sums over rows ---------------------------------------------------------------------------------------------- */
 
 int64_t nn_sum_chunks(int64_t rows, int64_t *chunk_rows)
 {
@@ -227,7 +228,7 @@ int64_t nn_sum_chunks(int64_t rows, int64_t *chunk_rows)
     return (rows + *chunk_rows - 1) / *chunk_rows;
 }
 
-/* ---- reductions to one number --------------------------------------------------------------------------------------- */
+/* ---- reductions to one number ------------------------------------------------------------------------------------ */
 
 enum { REDUCE_WHOLE = 65536, REDUCE_CHUNK = 16384, REDUCE_PARTIALS = 65536 };
 
@@ -268,7 +269,8 @@ bool nn_reduce_chunks(vk_device *device, vk_bind x, int64_t count, bool square, 
     });
 }
 
-bool nn_reduce_range(vk_device *device, vk_bind x, int64_t count, bool square, float scale, vk_bind partials, vk_bind result)
+bool nn_reduce_range(vk_device *device, vk_bind x, int64_t count, bool square, float scale, vk_bind partials,
+                     vk_bind result)
 {
     int64_t n = nn_reduce_partials(count);
     if (n == 1)

@@ -1,5 +1,5 @@
-/* Launching kernels over rows (shaders/include/rows.glsl): how work is cut into slices that can be bound and spread over
- * invocations. For operators and the optimizer. */
+/* Launching kernels over rows (shaders/include/rows.glsl): how work is cut into slices that can be bound and spread
+ * over invocations. For operators and the optimizer. */
 #ifndef NN_LAUNCH_H
 #define NN_LAUNCH_H
 
@@ -30,8 +30,8 @@ typedef struct nn_launch {
     double flops;
 } nn_launch;
 
-/* The widest unit that divides `cols`: 8 only on CPU drivers that have 64-bit integers, and only for kernels with a _wide
- * build. */
+/* The widest unit that divides `cols`: 8 only on CPU drivers that have 64-bit integers, and only for kernels with a
+ * _wide build. */
 enum nn_width nn_row_width(vk_device *device, int64_t cols);
 /* For kernels without one. */
 enum nn_width nn_narrow_width(int64_t cols);
@@ -42,8 +42,8 @@ nn_row_bind nn_old_values(vk_bind sum, uint64_t stride, bool accumulate);
 /* Records the kernel, slice by slice. Fails where a row does not fit a storage buffer of the device. */
 bool nn_launch_rows(vk_device *device, const nn_launch *launch);
 
-/* Rows of `stride` bytes that one bind may hold, in a step that keeps every slice aligned: `rows` where all fit; 0 with the
- * error set where none do. nn_slice_bind() is the bind of `count` of them. */
+/* Rows of `stride` bytes that one bind may hold, in a step that keeps every slice aligned: `rows` where all fit; 0
+ * with the error set where none do. nn_slice_bind() is the bind of `count` of them. */
 int64_t nn_slice_rows(vk_device *device, const char *what, int64_t rows, uint64_t stride);
 vk_bind nn_slice_bind(vk_bind bind, int64_t first, int64_t count, uint64_t stride);
 
@@ -71,10 +71,11 @@ bool nn_gather(vk_device *device, const nn_gather_launch *g);
 /* Chunks that a sum over `rows` rows is cut into for its first pass, and the rows of each. */
 int64_t nn_sum_chunks(int64_t rows, int64_t *chunk_rows);
 
-/* Sum, or sum of squares, of `count` floats times `scale` into the one float of `result`, in fixed order: partial sums of
- * chunks, then their sum. Scratch: nn_reduce_partials(count) floats. */
+/* Sum, or sum of squares, of `count` floats times `scale` into the one float of `result`, in fixed order: partial sums
+ * of chunks, then their sum. Scratch: nn_reduce_partials(count) floats. */
 int64_t nn_reduce_partials(int64_t count);
-bool nn_reduce_range(vk_device *device, vk_bind x, int64_t count, bool square, float scale, vk_bind partials, vk_bind result);
+bool nn_reduce_range(vk_device *device, vk_bind x, int64_t count, bool square, float scale, vk_bind partials,
+                     vk_bind result);
 /* The first pass alone: nn_reduce_partials(count) sums into `partials`. */
 bool nn_reduce_chunks(vk_device *device, vk_bind x, int64_t count, bool square, float scale, vk_bind partials);
 

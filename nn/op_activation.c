@@ -92,7 +92,7 @@ static bool backward(nn_exec *x, const nn_node *n)
     return nn_pair_backward(x, n, launch_backward);
 }
 
-/* ---- references ---------------------------------------------------------------------------------------------------- */
+/* ---- references -------------------------------------------------------------------------------------------------- */
 
 static double sigmoid(double x)
 {
@@ -156,7 +156,7 @@ static void ref_backward(const nn_ref *r)
     }
 }
 
-/* ---- the rows ------------------------------------------------------------------------------------------------------ */
+/* ---- the rows ---------------------------------------------------------------------------------------------------- */
 
 static const activation_params erf_kind = {NN_GELU_ERF}, tanh_kind = {NN_GELU_TANH}, quick_kind = {NN_QUICK_GELU},
                                silu_kind = {NN_SILU}, relu_kind = {NN_RELU};
@@ -167,7 +167,10 @@ static const nn_case activation_cases[] = {
     {.name = "quick gelu, one element", .in = {{NN_F32, 1, {1}, NN_FILL_NORMAL}}, .params = &quick_kind},
     {.name = "silu, far tails", .in = {{NN_F32, 3, {3, 5, 8}, NN_FILL_NORMAL, .scale = 30}}, .params = &silu_kind},
     {.name = "relu", .in = {{NN_F32, 2, {5, 3}, NN_FILL_NORMAL}}, .params = &relu_kind},
-    {.name = "gelu erf [4096, 1024]", .in = {{NN_F32, 2, {4096, 1024}, NN_FILL_NORMAL}}, .params = &erf_kind, .bench = true},
+    {.name = "gelu erf [4096, 1024]",
+     .in = {{NN_F32, 2, {4096, 1024}, NN_FILL_NORMAL}},
+     .params = &erf_kind,
+     .bench = true},
 };
 
 static const nn_case gated_cases[] = {

@@ -25,7 +25,7 @@ static double flops(const nn_node *n)
     return (double)nn_count(n->in[0]);
 }
 
-/* ---- add ------------------------------------------------------------------------------------------------------------ */
+/* ---- add --------------------------------------------------------------------------------------------------------- */
 
 static bool infer_add(nn_node *n)
 {
@@ -72,7 +72,7 @@ static bool backward_add(nn_exec *x, const nn_node *n)
     return nn_pair_backward(x, n, launch_add_backward);
 }
 
-/* ---- add_rows ------------------------------------------------------------------------------------------------------- */
+/* ---- add_rows ---------------------------------------------------------------------------------------------------- */
 
 static bool infer_add_rows(nn_node *n)
 {
@@ -97,7 +97,9 @@ static bool forward_add_rows(nn_exec *x, const nn_node *n)
         .cols = cols,
         .width = nn_row_width(nn_device(x), cols),
         .reduce = true,
-        .bind = {{nn_read_bind(n->in[0]), stride, true}, {nn_read_bind(n->in[1]), 0, true}, {nn_write_bind(n->out[0]), stride}},
+        .bind = {{nn_read_bind(n->in[0]), stride, true},
+                 {nn_read_bind(n->in[1]), 0, true},
+                 {nn_write_bind(n->out[0]), stride}},
         .push = &period,
         .push_bytes = sizeof period,
         .flops = flops(n),
@@ -125,7 +127,7 @@ static bool backward_add_rows(nn_exec *x, const nn_node *n)
     });
 }
 
-/* ---- references: add is add_rows with as many rows as x ---------------------------------------------------------------- */
+/* ---- references: add is add_rows with as many rows as x ---------------------------------------------------------- */
 
 static void ref_forward(const nn_ref *r)
 {
@@ -145,7 +147,7 @@ static void ref_backward(const nn_ref *r)
     }
 }
 
-/* ---- the rows ------------------------------------------------------------------------------------------------------- */
+/* ---- the rows ---------------------------------------------------------------------------------------------------- */
 
 static const nn_case add_cases[] = {
     {.name = "[3, 5, 64]", .in = {{NN_F32, 3, {3, 5, 64}, NN_FILL_NORMAL}, {NN_F32, 3, {3, 5, 64}, NN_FILL_NORMAL}}},

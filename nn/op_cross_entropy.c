@@ -34,7 +34,8 @@ static bool infer(nn_node *n)
         n->out[i]->dims = 1;
         n->out[i]->shape[0] = counts[i];
     }
-    return nn_expect_floats("cross_entropy", "logits", n->in[0]) && nn_expect_integers("cross_entropy", "labels", n->in[1], rows);
+    return nn_expect_floats("cross_entropy", "logits", n->in[0]) &&
+           nn_expect_integers("cross_entropy", "labels", n->in[1], rows);
 }
 
 static double flops(const nn_node *n)
@@ -87,7 +88,7 @@ static bool backward(nn_exec *x, const nn_node *n)
     });
 }
 
-/* ---- references ---------------------------------------------------------------------------------------------------- */
+/* ---- references -------------------------------------------------------------------------------------------------- */
 
 static void ref_forward(const nn_ref *r)
 {
@@ -123,7 +124,7 @@ static void ref_backward(const nn_ref *r)
     }
 }
 
-/* ---- the row ------------------------------------------------------------------------------------------------------- */
+/* ---- the row ----------------------------------------------------------------------------------------------------- */
 
 static void fill_some_ignored(const nn_case *c, int i, double *const *values)
 {

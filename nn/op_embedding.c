@@ -9,7 +9,7 @@
 #include "nn/op_util.h"
 #include "nn/ops.h"
 
-/* ---- the index ------------------------------------------------------------------------------------------------------ */
+/* ---- the index --------------------------------------------------------------------------------------------------- */
 
 typedef struct place {
     int32_t id, position;
@@ -23,7 +23,8 @@ static int by_id_and_position(const void *a, const void *b)
     return x->position < y->position ? -1 : x->position > y->position;
 }
 
-/* The positions [n] and what follows them are both large enough to sort in: (id, position) pairs take 2n of the 3n + 2. */
+/* The positions [n] and what follows them are both large enough to sort in: (id, position) pairs take 2n of the 3n +
+ * 2. */
 void nn_embedding_index(const int32_t *ids, int64_t n, int32_t *index)
 {
     place *sorted = (place *)(index + n);
@@ -53,11 +54,12 @@ void nn_embedding_index(const int32_t *ids, int64_t n, int32_t *index)
         distinct[i] = -1;
 }
 
-/* ---- the operator --------------------------------------------------------------------------------------------------- */
+/* ---- the operator ------------------------------------------------------------------------------------------------ */
 
 enum { TABLE, IDS, INDEX, FEATURES, PLACES };
 
-nn_tensor *nn_embedding(nn_tape *tape, nn_tensor *table, nn_tensor *ids, nn_tensor *index, nn_tensor *features, nn_tensor *places)
+nn_tensor *nn_embedding(nn_tape *tape, nn_tensor *table, nn_tensor *ids, nn_tensor *index, nn_tensor *features,
+                        nn_tensor *places)
 {
     nn_tensor *in[] = {table, ids, index, features, places}, *y;
     nn_apply(tape, &nn_op_embedding, NULL, in, 5, &y);
@@ -167,7 +169,7 @@ static bool backward(nn_exec *x, const nn_node *n)
     return !nn_wants_grad(n->in[FEATURES]) || backward_features(x, n);
 }
 
-/* ---- references ---------------------------------------------------------------------------------------------------- */
+/* ---- references -------------------------------------------------------------------------------------------------- */
 
 static void ref_forward(const nn_ref *r)
 {
@@ -190,7 +192,7 @@ static void ref_backward(const nn_ref *r)
     }
 }
 
-/* ---- the row ------------------------------------------------------------------------------------------------------- */
+/* ---- the row ----------------------------------------------------------------------------------------------------- */
 
 /* Ids with repetitions; every third position, while there are features, takes one, last first. */
 static void fill_ids(const nn_case *c, double *ids)
@@ -230,7 +232,8 @@ static void fill(const nn_case *c, int i, double *const *values)
 }
 
 #define TEXT(entries, cols, n) \
-    {NN_F32, 2, {entries, cols}, NN_FILL_NORMAL}, {NN_I32, 1, {n}, NN_FILL_CUSTOM}, {NN_I32, 1, {3 * (n) + 2}, NN_FILL_CUSTOM}
+    {NN_F32, 2, {entries, cols}, NN_FILL_NORMAL}, {NN_I32, 1, {n}, NN_FILL_CUSTOM}, \
+        {NN_I32, 1, {3 * (n) + 2}, NN_FILL_CUSTOM}
 #define PICTURE(features, cols) {NN_F32, 2, {features, cols}, NN_FILL_NORMAL}, {NN_I32, 1, {features}, NN_FILL_CUSTOM}
 
 static const nn_case cases[] = {

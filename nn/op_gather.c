@@ -60,7 +60,7 @@ static bool backward(nn_exec *x, const nn_node *n)
     });
 }
 
-/* ---- references ---------------------------------------------------------------------------------------------------- */
+/* ---- references -------------------------------------------------------------------------------------------------- */
 
 static void ref_forward(const nn_ref *r)
 {
@@ -79,7 +79,7 @@ static void ref_backward(const nn_ref *r)
             r->din[0][(int64_t)r->in[1][i / cols] * cols + i % cols] += r->dout[0][i];
 }
 
-/* ---- the row ------------------------------------------------------------------------------------------------------- */
+/* ---- the row ----------------------------------------------------------------------------------------------------- */
 
 /* Picks rows in a scattered order (5 has no common factor with the row counts used), then inverts the choice. */
 static void fill(const nn_case *c, int i, double *const *values)
@@ -97,7 +97,9 @@ static void fill(const nn_case *c, int i, double *const *values)
 }
 
 #define GATHER(n, m, cols) \
-    .in = {{NN_F32, 2, {n, cols}, NN_FILL_NORMAL}, {NN_I32, 1, {m}, NN_FILL_CUSTOM}, {NN_I32, 1, {n}, NN_FILL_CUSTOM}}, .fill = fill
+    .in = {{NN_F32, 2, {n, cols}, NN_FILL_NORMAL}, {NN_I32, 1, {m}, NN_FILL_CUSTOM}, \
+           {NN_I32, 1, {n}, NN_FILL_CUSTOM}}, \
+    .fill = fill
 
 static const nn_case cases[] = {
     {.name = "9 of 17 rows of 64", GATHER(17, 9, 64)},

@@ -72,7 +72,8 @@ static bool forward(nn_exec *x, const nn_node *n)
         .cols = cols,
         .width = nn_row_width(nn_device(x), cols),
         .reduce = true,
-        .bind = {{nn_read_bind(n->in[0]), stride, true}, {nn_read_bind(n->in[1]), 0, true}, {nn_read_bind(n->in[2]), 0, true},
+        .bind = {{nn_read_bind(n->in[0]), stride, true}, {nn_read_bind(n->in[1]), 0, true},
+                 {nn_read_bind(n->in[2]), 0, true},
                  {nn_write_bind(n->out[0]), stride}, {nn_write_bind(n->out[1]), stats_stride}},
         .spec = {is_layer(n)},
         .push = &eps,
@@ -94,7 +95,8 @@ static bool backward_x(nn_exec *x, const nn_node *n)
         .cols = cols,
         .width = nn_row_width(nn_device(x), cols),
         .reduce = true,
-        .bind = {{nn_read_bind(n->in[0]), stride, true}, {nn_read_bind(n->in[1]), 0, true}, {nn_read_bind(n->out[1]), stats_stride},
+        .bind = {{nn_read_bind(n->in[0]), stride, true}, {nn_read_bind(n->in[1]), 0, true},
+                 {nn_read_bind(n->out[1]), stats_stride},
                  {nn_dout_bind(n->out[0]), stride, true}, {dx, stride},
                  nn_old_values(dx, stride, accumulate)},
         .spec = {is_layer(n)},
@@ -134,7 +136,8 @@ static bool backward_weights(nn_exec *x, const nn_node *n)
         .rows = chunks,
         .cols = cols,
         .width = nn_row_width(nn_device(x), cols),
-        .bind = {{nn_read_bind(n->in[0]), chunk_stride, true}, {nn_read_bind(n->out[1]), (uint64_t)chunk_rows * stats_stride},
+        .bind = {{nn_read_bind(n->in[0]), chunk_stride, true},
+                 {nn_read_bind(n->out[1]), (uint64_t)chunk_rows * stats_stride},
                  {nn_dout_bind(n->out[0]), chunk_stride, true}, {gain, stride}, {bias, stride}},
         .spec = {is_layer(n)},
         .push = push,
@@ -151,7 +154,7 @@ static bool backward(nn_exec *x, const nn_node *n)
     return (!nn_wants_grad(n->in[1]) && !nn_wants_grad(n->in[2])) || backward_weights(x, n);
 }
 
-/* ---- references ---------------------------------------------------------------------------------------------------- */
+/* ---- references -------------------------------------------------------------------------------------------------- */
 
 static void ref_forward(const nn_ref *r)
 {
@@ -197,49 +200,37 @@ static void ref_backward(const nn_ref *r)
         ref_backward_row(r, i);
 }
 
-/* ---- the rows ------------------------------------------------------------------------------------------------------ */
+/* ---- the rows ---------------------------------------------------------------------------------------------------- */
 
 static const norm_params small_eps = {1e-5f}, large_eps = {0.1f};
 
+#define RMS(rows, cols) .in = {{NN_F32, 2, {rows, cols}, NN_FILL_NORMAL}, {NN_F32, 1, {cols}, NN_FILL_NORMAL}}
+#define LAYER(rows, cols, size) \
+    .in = {{NN_F32, 2, {rows, cols}, NN_FILL_NORMAL, .scale = size}, \
+           {NN_F32, 1, {cols}, NN_FILL_NORMAL}, \
+           {NN_F32, 1, {cols}, NN_FILL_NORMAL}}
+
 static const nn_case rms_cases[] = {
-    {.name = "[33, 64]", .in = {{NN_F32, 2, {33, 64}, NN_FILL_NORMAL}, {NN_F32, 1, {64}, NN_FILL_NORMAL}}, .params = &small_eps},
-    {.name = "odd columns", .in = {{NN_F32, 3, {3, 5, 37}, NN_FILL_NORMAL}, {NN_F32, 1, {37}, NN_FILL_NORMAL}}, .params = &large_eps},
-    {.name = "one row, longer than a group",
-     .in = {{NN_F32, 2, {1, 1300}, NN_FILL_NORMAL}, {NN_F32, 1, {1300}, NN_FILL_NORMAL}},
-     .params = &small_eps},
-    {.name = "one column", .in = {{NN_F32, 2, {9, 1}, NN_FILL_NORMAL}, {NN_F32, 1, {1}, NN_FILL_NORMAL}}, .params = &large_eps},
-    {.name = "[4096, 1024]",
-     .in = {{NN_F32, 2, {4096, 1024}, NN_FILL_NORMAL}, {NN_F32, 1, {1024}, NN_FILL_NORMAL}},
-     .params = &small_eps,
-     .bench = true},
+    {.name = "[33, 64]", RMS(33, 64), .params = &small_eps},
+    {.name = "odd columns", RMS(15, 37), .params = &large_eps},
+    {.name = "a multiple of 4, not of 8", RMS(5, 12), .params = &large_eps},
+    {.name = "one row, longer than a group", RMS(1, 1300), .params = &small_eps},
+    {.name = "one column", RMS(9, 1), .params = &large_eps},
+    {.name = "[4096, 1024]", RMS(4096, 1024), .params = &small_eps, .bench = true},
 };
 
 static const nn_case layer_cases[] = {
-    {.name = "[33, 64]",
-     .in = {{NN_F32, 2, {33, 64}, NN_FILL_NORMAL}, {NN_F32, 1, {64}, NN_FILL_NORMAL}, {NN_F32, 1, {64}, NN_FILL_NORMAL}},
-     .params = &small_eps},
-    {.name = "odd columns, large values",
-     .in = {{NN_F32, 2, {7, 35}, NN_FILL_NORMAL, .scale = 100}, {NN_F32, 1, {35}, NN_FILL_NORMAL}, {NN_F32, 1, {35}, NN_FILL_NORMAL}},
-     .params = &small_eps},
-    {.name = "one row, longer than a group",
-     .in = {{NN_F32, 2, {1, 1301}, NN_FILL_NORMAL}, {NN_F32, 1, {1301}, NN_FILL_NORMAL}, {NN_F32, 1, {1301}, NN_FILL_NORMAL}},
-     .params = &small_eps},
-    {.name = "many rows",
-     .in = {{NN_F32, 2, {1100, 8}, NN_FILL_NORMAL}, {NN_F32, 1, {8}, NN_FILL_NORMAL}, {NN_F32, 1, {8}, NN_FILL_NORMAL}},
-     .params = &large_eps},
+    {.name = "[33, 64]", LAYER(33, 64, 1), .params = &small_eps},
+    {.name = "odd columns, large values", LAYER(7, 35, 100), .params = &small_eps},
+    {.name = "one row, longer than a group", LAYER(1, 1301, 1), .params = &small_eps},
+    {.name = "many rows", LAYER(1100, 8, 1), .params = &large_eps},
     {.name = "bias gradient only",
      .in = {{NN_F32, 2, {5, 12}, NN_FILL_NORMAL, .no_grad = true},
             {NN_F32, 1, {12}, NN_FILL_NORMAL, .no_grad = true},
             {NN_F32, 1, {12}, NN_FILL_NORMAL}},
      .params = &small_eps},
-    {.name = "[4096, 1024]",
-     .in = {{NN_F32, 2, {4096, 1024}, NN_FILL_NORMAL}, {NN_F32, 1, {1024}, NN_FILL_NORMAL}, {NN_F32, 1, {1024}, NN_FILL_NORMAL}},
-     .params = &small_eps,
-     .bench = true},
-    {.name = "[8192, 64]",
-     .in = {{NN_F32, 2, {8192, 64}, NN_FILL_NORMAL}, {NN_F32, 1, {64}, NN_FILL_NORMAL}, {NN_F32, 1, {64}, NN_FILL_NORMAL}},
-     .params = &small_eps,
-     .bench = true},
+    {.name = "[4096, 1024]", LAYER(4096, 1024, 1), .params = &small_eps, .bench = true},
+    {.name = "[8192, 64]", LAYER(8192, 64, 1), .params = &small_eps, .bench = true},
 };
 
 const nn_op nn_op_rms_norm = {

@@ -45,7 +45,8 @@ static bool forward(nn_exec *x, const nn_node *n)
 {
     int64_t count = nn_count(n->in[0]);
     vk_bind partials = nn_scratch(x, (uint64_t)nn_reduce_partials(count) * 4);
-    return nn_reduce_range(nn_device(x), nn_read_bind(n->in[0]), count, kind_of(n) == NN_SUM_SQUARES, (float)scale_of(n), partials,
+    bool square = kind_of(n) == NN_SUM_SQUARES;
+    return nn_reduce_range(nn_device(x), nn_read_bind(n->in[0]), count, square, (float)scale_of(n), partials,
                            nn_write_bind(n->out[0]));
 }
 
@@ -74,7 +75,7 @@ static bool backward(nn_exec *x, const nn_node *n)
     });
 }
 
-/* ---- references ---------------------------------------------------------------------------------------------------- */
+/* ---- references -------------------------------------------------------------------------------------------------- */
 
 static void ref_forward(const nn_ref *r)
 {
@@ -92,7 +93,7 @@ static void ref_backward(const nn_ref *r)
         r->din[0][i] += r->dout[0][0] * (kind_of(r->node) == NN_SUM_SQUARES ? 2 * r->in[0][i] : scale_of(r->node));
 }
 
-/* ---- the row ------------------------------------------------------------------------------------------------------- */
+/* ---- the row ----------------------------------------------------------------------------------------------------- */
 
 /* A sum of numbers of one sign: the relative error of one that cancels says nothing. */
 static void fill_positive(const nn_case *c, int i, double *const *values)

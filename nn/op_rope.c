@@ -1,5 +1,5 @@
-/* Rotary position embedding (Su et al. 2021). Angles are exact to 2^-32 of a turn at any position: frequencies go to the
- * device as 64-bit binary fractions of a turn, and whole turns fall off the top of an integer product. */
+/* Rotary position embedding (Su et al. 2021). Angles are exact to 2^-32 of a turn at any position: frequencies go to
+ * the device as 64-bit binary fractions of a turn, and whole turns fall off the top of an integer product. */
 #include <math.h>
 
 #include "base/error.h"
@@ -21,7 +21,8 @@ static const rope_params *params_of(const nn_node *n)
     return (const rope_params *)n->params;
 }
 
-nn_tensor *nn_rope(nn_tape *tape, nn_tensor *x, nn_tensor *positions, int heads, int head_dim, float theta, bool interleaved)
+nn_tensor *nn_rope(nn_tape *tape, nn_tensor *x, nn_tensor *positions, int heads, int head_dim, float theta,
+                   bool interleaved)
 {
     nn_tensor *in[] = {x, positions}, *y;
     nn_apply(tape, &nn_op_rope, &(rope_params){heads, head_dim, theta, interleaved}, in, 2, &y);
@@ -32,7 +33,9 @@ static bool infer(nn_node *n)
 {
     const rope_params *p = params_of(n);
     nn_shape_like(n->out[0], n->in[0]);
-    if (!nn_expect_floats("rope", "x", n->in[0]) || !nn_expect_integers("rope", "positions", n->in[1], nn_rows(n->in[0])))
+    if (!nn_expect_floats("rope", "x", n->in[0]))
+        return false;
+    if (!nn_expect_integers("rope", "positions", n->in[1], nn_rows(n->in[0])))
         return false;
     if (p->head_dim < 2 || p->head_dim % 2 || p->head_dim > MAX_HEAD_DIM)
         return cs_fail("rope: head width %d is not an even number up to %d", p->head_dim, MAX_HEAD_DIM);
@@ -108,7 +111,7 @@ static bool backward(nn_exec *x, const nn_node *n)
     return launch(x, n, nn_dout_bind(n->out[0]), dx, -1, accumulate);
 }
 
-/* ---- references ---------------------------------------------------------------------------------------------------- */
+/* ---- references -------------------------------------------------------------------------------------------------- */
 
 /* to += rotation of `from` by `direction` times the angles. */
 static void rotate(const nn_node *n, const double *positions, const double *from, double *to, double direction)
@@ -144,7 +147,7 @@ static void ref_backward(const nn_ref *r)
     rotate(r->node, r->in[1], r->dout[0], r->din[0], -1);
 }
 
-/* ---- the row ------------------------------------------------------------------------------------------------------- */
+/* ---- the row ----------------------------------------------------------------------------------------------------- */
 
 static void fill_far(const nn_case *c, int i, double *const *values)
 {

@@ -78,7 +78,7 @@ static bool backward(nn_exec *x, const nn_node *n)
     });
 }
 
-/* ---- references ---------------------------------------------------------------------------------------------------- */
+/* ---- references -------------------------------------------------------------------------------------------------- */
 
 static void ref_forward(const nn_ref *r)
 {
@@ -110,7 +110,7 @@ static void ref_backward(const nn_ref *r)
         r->din[0][i / k * cols + (int64_t)r->out[1][i]] += r->dout[0][i];
 }
 
-/* ---- the row ------------------------------------------------------------------------------------------------------- */
+/* ---- the row ----------------------------------------------------------------------------------------------------- */
 
 /* Few distinct values, so that the order among equals shows. */
 static void fill_ties(const nn_case *c, int i, double *const *values)

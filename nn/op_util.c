@@ -45,8 +45,8 @@ bool nn_expect_alike(const char *op, const char *a_name, const nn_tensor *a, con
 {
     if (!nn_expect_floats(op, a_name, a) || !nn_expect_floats(op, b_name, b))
         return false;
-    return nn_same_shape(a, b) || cs_fail("%s: %s %s and %s %s must have one shape", op, a_name, nn_shape_string(a).text,
-                                          b_name, nn_shape_string(b).text);
+    return nn_same_shape(a, b) || cs_fail("%s: %s %s and %s %s must have one shape", op, a_name,
+                                          nn_shape_string(a).text, b_name, nn_shape_string(b).text);
 }
 
 void nn_shape_like(nn_tensor *out, const nn_tensor *t)

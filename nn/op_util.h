@@ -21,9 +21,9 @@ typedef struct nn_shape_text {
 } nn_shape_text;
 nn_shape_text nn_shape_string(const nn_tensor *t);
 
-/* Backward of an elementwise operator whose kernel writes the gradients of inputs 0 and 1 (or of input 0 alone) at once.
- * `flags` tells the kernel which are wanted and which add to what is there. Where both are the same memory (one tensor
- * given twice) they are launched one after the other. */
+/* Backward of an elementwise operator whose kernel writes the gradients of inputs 0 and 1 (or of input 0 alone) at
+ * once. `flags` tells the kernel which are wanted and which add to what is there. Where both are the same memory (one
+ * tensor given twice) they are launched one after the other. */
 enum { NN_WANT_A = 1, NN_ADD_A = 2, NN_WANT_B = 4, NN_ADD_B = 8 };
 typedef bool (*nn_pair_launch)(nn_exec *x, const nn_node *n, vk_bind da, vk_bind db, uint32_t flags);
 bool nn_pair_backward(nn_exec *x, const nn_node *n, nn_pair_launch launch);

@@ -27,13 +27,14 @@ bool nn_params_zero_grad(nn_params *set)
     return true;
 }
 
-/* ---- the norm -------------------------------------------------------------------------------------------------------- */
+/* ---- the norm ---------------------------------------------------------------------------------------------------- */
 
 /* Sums of squares of chunks of every slab side by side. Each slab's start on their own aligned offset; the gaps between
  * are zeroed with everything else. */
 static uint64_t partial_stride(const vk_caps *caps, const nn_slab *s)
 {
-    uint64_t bytes = (uint64_t)nn_reduce_partials((int64_t)s->elements) * 4, align = caps->storage_align > 4 ? caps->storage_align : 4;
+    uint64_t bytes = (uint64_t)nn_reduce_partials((int64_t)s->elements) * 4;
+    uint64_t align = caps->storage_align > 4 ? caps->storage_align : 4;
     return (bytes + align - 1) / align * align;
 }
 
@@ -46,7 +47,8 @@ static bool square_slabs(const nn_params *set, vk_range partials)
             continue;
         uint64_t bytes = partial_stride(vk_device_caps(set->device), s);
         vk_range mine = {partials.block, partials.offset + at, bytes};
-        if (!nn_reduce_chunks(set->device, whole(s->grad, VK_READ), (int64_t)s->elements, true, 1, whole(mine, VK_WRITE)))
+        vk_bind grad = whole(s->grad, VK_READ), sums = whole(mine, VK_WRITE);
+        if (!nn_reduce_chunks(set->device, grad, (int64_t)s->elements, true, 1, sums))
             return false;
         at += bytes;
     }
@@ -73,11 +75,12 @@ static bool measure(const nn_params *set, float clip, uint64_t partial_bytes, vk
     return ok;
 }
 
-/* ---- the step -------------------------------------------------------------------------------------------------------- */
+/* ---- the step ---------------------------------------------------------------------------------------------------- */
 
 static bool update_slab(const nn_params *set, const nn_slab *s, const nn_adamw *a, uint64_t step, vk_range clip)
 {
-    nn_flat f = nn_flat_shape(set->device, (int64_t)s->elements); /* slabs are whole groups of 64 elements, decaying and not */
+    /* Slabs are whole groups of 64 elements, decaying and not. */
+    nn_flat f = nn_flat_shape(set->device, (int64_t)s->elements);
     double correction1 = 1 - pow(a->beta1, (double)step), correction2 = 1 - pow(a->beta2, (double)step);
     struct {
         uint32_t decay_units;

@@ -1,8 +1,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
-// AdamW (Loshchilov & Hutter 2019) on one slab of parameters; units before `decay_units` decay. Value and moments are bound
-// twice, to be read and to be written. One invocation per unit.
+// AdamW (Loshchilov & Hutter 2019) on one slab of parameters; units before `decay_units` decay. Value and moments are
+// bound twice, to be read and to be written. One invocation per unit.
 #define PUSH_FIELDS uint decay_units; float rate, beta1, beta2, eps, keep, root_correction2;
 #include "rows.glsl"
 

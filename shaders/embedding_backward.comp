@@ -2,8 +2,8 @@
 #extension GL_GOOGLE_include_directive : require
 
 // Adds to each used row of the table the gradients of its positions, in order. `index` is nn_embedding_index()'s for n
-// positions. Only rows first_entry .. first_entry + entries - 1 of the table are bound. One invocation per distinct id and
-// unit.
+// positions. Only rows first_entry .. first_entry + entries - 1 of the table are bound. One invocation per distinct id
+// and unit.
 #define PUSH_FIELDS uint positions, first_entry, entries;
 #include "rows.glsl"
 

@@ -1,8 +1,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
-// dst[i] = src[index[i]]. Only rows first_source .. first_source + sources - 1 of the source are bound; rows of dst that come
-// from elsewhere are left alone. LANES invocations per row.
+// dst[i] = src[index[i]]. Only rows first_source .. first_source + sources - 1 of the source are bound; rows of dst
+// that come from elsewhere are left alone. LANES invocations per row.
 #define PUSH_FIELDS uint first_source, sources, flags;
 #include "rows.glsl"
 

@@ -1,8 +1,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
-// From the partial sums of squares: the norm of all gradients, and the factor that brings it down to `clip` (1 where it is
-// smaller or clip is 0). LANES invocations for the one row.
+// From the partial sums of squares: the norm of all gradients, and the factor that brings it down to `clip` (1 where
+// it is smaller or clip is 0). LANES invocations for the one row.
 #define PUSH_FIELDS float clip;
 #include "rows.glsl"
 

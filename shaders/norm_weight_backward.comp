@@ -1,8 +1,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
-// Partial sums over chunks of `chunk_rows` rows, in order: of dy n (for the gain's gradient) and, with LAYER, of dy (for
-// the bias's). bias_sum.comp adds the chunks. One invocation per chunk and unit.
+// Partial sums over chunks of `chunk_rows` rows, in order: of dy n (for the gain's gradient) and, with LAYER, of dy
+// (for the bias's). bias_sum.comp adds the chunks. One invocation per chunk and unit.
 #define PUSH_FIELDS uint in_rows, chunk_rows;
 #include "rows.glsl"
 

@@ -1,9 +1,9 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
-// Rotates the first `heads` heads of each row by position times frequency (`direction` -1: back, for gradients) and copies
-// the rest. A pair of columns is (2i, 2i + 1) where INTERLEAVED, else (i, i + head_units / 2).
-// One invocation per row and unit of a head: all heads share its angles.
+// Rotates the first `heads` heads of each row by position times frequency (`direction` -1: back, for gradients) and
+// copies the rest. A pair of columns is (2i, 2i + 1) where INTERLEAVED, else (i, i + head_units / 2). One invocation
+// per row and unit of a head: all heads share its angles.
 #define PUSH_FIELDS uint heads, head_units; float direction; uint accumulate;
 #include "rows.glsl"
 #include "turn.glsl"

@@ -1,8 +1,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
-// The k largest of each row, in descending order, the lowest column first among equals. Each pick is the largest of what
-// comes after the previous pick in that order, so nothing has to be marked as taken. LANES invocations per row.
+// The k largest of each row, in descending order, the lowest column first among equals. Each pick is the largest of
+// what comes after the previous pick in that order, so nothing has to be marked as taken. LANES invocations per row.
 #define PUSH_FIELDS uint k;
 #include "rows.glsl"
 #include "largest.glsl"

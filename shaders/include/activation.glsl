@@ -74,8 +74,8 @@ float gelu_tanh_derivative(float x)
     return s * (1.0 + y * (1.0 - s) * 1.59576912 * (1.0 + 0.134145 * y * y));
 }
 
-// The standard normal's distribution function; `bell` receives e^(-x^2 / 2). Its smaller half is erfc(z) / 2 with
-// z = |x| / sqrt(2), written as e^(-z^2) P(s) / (1 + 2z), s = (z - 2) / (z + 2) (form of Shepherd & Laframboise 1981; P is
+// The standard normal's distribution function; `bell` receives e^(-x^2 / 2). Its smaller half is erfc(z) / 2 with z =
+// |x| / sqrt(2), written as e^(-z^2) P(s) / (1 + 2z), s = (z - 2) / (z + 2) (form of Shepherd & Laframboise 1981; P is
 // a least-squares fit at Chebyshev nodes for z < 9.5, relative error 1.3e-8), so that no digits cancel in either tail.
 float normal_cdf(float x, out float bell)
 {

@@ -1,5 +1,5 @@
-// exp, log and log1p within about 2 units in the last place, whatever the driver. GLSL allows exp an error of 3 + 2|x| ulp,
-// and some CPU drivers replace it by a short polynomial. After the Cephes library's expf and logf (Moshier).
+// exp, log and log1p within about 2 units in the last place, whatever the driver. GLSL allows exp an error of 3 + 2|x|
+// ulp, and some CPU drivers replace it by a short polynomial. After the Cephes library's expf and logf (Moshier).
 #ifndef MATH_GLSL
 #define MATH_GLSL
 

@@ -46,7 +46,8 @@ uint row_index()
 
 const float LOWEST = -3.402823466e38;
 
-// Over the lanes of a row; every invocation of the workgroup calls them, every lane gets the result. The order is fixed.
+// Over the lanes of a row; every invocation of the workgroup calls them, every lane gets the result. The order is
+// fixed.
 shared float row_shared[256];
 
 float row_sum(float v)

@@ -3,9 +3,9 @@
 // WIDTH  Unit    where
 // 4      vec4    VECTOR: one 16-byte access
 // 1      vec4    not VECTOR: .x; the rest is 0 when loaded and ignored when stored
-// 8      mat2x4  built with -DWIDE, for CPU drivers: there a storage buffer access costs about as much per element written
-//                as per byte, and a texel buffer read a quarter of a storage buffer read. So: two texel reads, one store of
-//                four 64-bit words. The columns of the matrix are the halves of the unit, nothing more.
+// 8      mat2x4  built with -DWIDE, for CPU drivers: there a store costs per component, whatever its size, and a texel
+//                buffer read a quarter of a storage buffer read. So: two texel reads, one store of four 64-bit
+//                words. The columns of the matrix are the halves of the unit, nothing more.
 //
 // Sums of units and products with a float are written with operators, products of units with mul().
 #ifndef UNIT_GLSL
@@ -46,13 +46,14 @@ uint64_t pack_floats(vec2 v)
     { \
         if (accumulate) { \
             u64vec4 old = NAME##8[i]; \
-            v += Unit(vec4(unpack_floats(old.x), unpack_floats(old.y)), vec4(unpack_floats(old.z), unpack_floats(old.w))); \
+            v += Unit(vec4(unpack_floats(old.x), unpack_floats(old.y)), \
+                      vec4(unpack_floats(old.z), unpack_floats(old.w))); \
         } \
         NAME##8[i] = u64vec4(pack_floats(v[0].xy), pack_floats(v[0].zw), pack_floats(v[1].xy), pack_floats(v[1].zw)); \
     }
 
-// An output that is mostly added to: add_NAME(unit, values, accumulate). What is there is read through `old_slot`, where
-// the launcher binds the same memory as an input.
+// An output that is mostly added to: add_NAME(unit, values, accumulate). What is there is read through `old_slot`,
+// where the launcher binds the same memory as an input.
 #define VALUES_SUM(slot, old_slot, NAME) \
     VALUES_OUT(slot, NAME) \
     VALUES_IN(old_slot, old_##NAME) \

@@ -44,19 +44,13 @@ typedef struct extents {
 
 static extents extents_of(const nn_gemm *g)
 {
-    uint64_t m = g->m, n = g->n, k = g->k;
+    uint64_t m = g->m, n = g->n, k = g->k, outputs = g->sum_batch ? 1 : entries(g);
     bool by_rows = g->groups && g->layout != NN_GEMM_TN, by_terms = g->groups && g->layout == NN_GEMM_TN;
     return (extents){
         .a = extent(entries(g), g->a_stride, m * k),
         .b = extent(by_rows ? g->groups : entries(g), g->b_stride, n * k),
-        .c = extent(by_terms       ? g->groups
-                    : g->sum_batch ? 1
-                                   : entries(g),
-                    g->c_stride, m * n),
-        .bias = extent(g->groups      ? g->groups
-                       : g->sum_batch ? 1
-                                      : entries(g),
-                       g->bias_stride, n),
+        .c = extent(by_terms ? g->groups : outputs, g->c_stride, m * n),
+        .bias = extent(g->groups ? g->groups : outputs, g->bias_stride, n),
     };
 }
 
@@ -281,15 +275,9 @@ static bool run_window(vk_device *device, const nn_gemm *g, const variant *v, ui
     return vk_run(device, &d);
 }
 
-bool nn_gemm_run(vk_device *device, const nn_gemm *g)
+static bool run_windows(vk_device *device, const nn_gemm *g, const variant *v)
 {
-    const vk_caps *caps = vk_device_caps(device);
-    if (g->m == 0 || g->n == 0)
-        return true;
-    const variant *v = check(g) ? choose(caps, g) : NULL;
-    if (!v)
-        return false;
-    uint32_t terms = split_terms(caps, g, v, segments_of(g));
+    uint32_t terms = split_terms(vk_device_caps(device), g, v, segments_of(g));
     if (!run_window(device, g, v, 0, terms))
         return false;
     nn_gemm rest = *g;
@@ -299,4 +287,92 @@ bool nn_gemm_run(vk_device *device, const nn_gemm *g)
         if (!run_window(device, &rest, v, term, terms))
             return false;
     return true;
+}
+
+/* ---- operands larger than what a device binds at once ------------------------------------------------------------ */
+
+static bool fits(const vk_caps *caps, const nn_gemm *g, const variant *v)
+{
+    uint64_t most = (g->max_range ? g->max_range : caps->max_storage_range) / 4;
+    extents e = extents_of(g);
+    return e.c <= most && e.bias <= most && (v->texel || (e.a <= most && e.b <= most));
+}
+
+static vk_range skip(vk_range range, uint64_t elements)
+{
+    if (range.block) {
+        range.offset += elements * 4;
+        range.size -= elements * 4;
+    }
+    return range;
+}
+
+/* The two halves of a batch. */
+static void halve_batch(nn_gemm *first, nn_gemm *rest)
+{
+    uint32_t half = first->batch / 2;
+    first->batch = half;
+    rest->batch -= half;
+    rest->a = skip(rest->a, (uint64_t)half * rest->a_stride);
+    rest->b = skip(rest->b, (uint64_t)half * rest->b_stride);
+    if (rest->sum_batch) {
+        rest->accumulate = true;
+        rest->bias = (vk_range){0};
+    } else {
+        rest->c = skip(rest->c, (uint64_t)half * rest->c_stride);
+        rest->bias = skip(rest->bias, (uint64_t)half * rest->bias_stride);
+    }
+}
+
+/* Rows of a half: any number of 64 rows keeps every alignment. */
+static uint32_t half_of(uint32_t rows)
+{
+    return (rows / 2 + 63) / 64 * 64;
+}
+
+static void halve_rows(nn_gemm *first, nn_gemm *rest)
+{
+    uint32_t half = half_of(first->m);
+    first->m = half;
+    rest->m -= half;
+    rest->a = skip(rest->a, (uint64_t)half * rest->k);
+    rest->c = skip(rest->c, (uint64_t)half * rest->n);
+}
+
+static void halve_terms(nn_gemm *first, nn_gemm *rest)
+{
+    uint32_t half = half_of(first->k);
+    first->k = half;
+    rest->k -= half;
+    rest->a = skip(rest->a, (uint64_t)half * rest->m);
+    rest->b = skip(rest->b, (uint64_t)half * rest->n);
+    rest->accumulate = true;
+    rest->bias = (vk_range){0};
+}
+
+static bool run_halves(vk_device *device, const nn_gemm *g)
+{
+    nn_gemm first = *g, rest = *g;
+    if (entries(g) > 1)
+        halve_batch(&first, &rest);
+    else if (!g->groups && g->layout != NN_GEMM_TN && g->m > 64)
+        halve_rows(&first, &rest);
+    else if (!g->groups && g->layout == NN_GEMM_TN && g->k > 64)
+        halve_terms(&first, &rest);
+    else
+        return cs_fail(
+            "matrix product %s of %u x %u x %u: a matrix is larger than the %llu bytes that this device binds",
+            g->label ? g->label : "", g->m, g->n, g->k, (unsigned long long)vk_device_caps(device)->max_storage_range);
+    return nn_gemm_run(device, &first) && nn_gemm_run(device, &rest);
+}
+
+bool nn_gemm_run(vk_device *device, const nn_gemm *g)
+{
+    const vk_caps *caps = vk_device_caps(device);
+    if (g->m == 0 || g->n == 0)
+        return true;
+    const variant *v = check(g) ? choose(caps, g) : NULL;
+    if (!v)
+        return false;
+    return fits(caps, g, v) ? run_windows(device, g, v) : run_halves(device, g);
 }

@@ -33,10 +33,12 @@ typedef struct nn_gemm {
 
     const char *label;   /* row of the profile; NULL: the variant's name */
     const char *variant; /* one variant by its name, for tests and tuning; NULL: the device's best for these sizes */
+    uint64_t max_range;  /* bytes bound at once, for tests; 0: what the device can */
 } nn_gemm;
 
-/* Records the product. Fails where a range is too short for the sizes, or a named variant does not suit. Results are
- * the same bits each time on the same device. */
+/* Records the product, in parts where matrices are larger than a device binds at once (not where grouped). Fails where
+ * a range is too short for the sizes, or a named variant does not suit. Results are the same bits each time on the same
+ * device. */
 bool nn_gemm_run(vk_device *device, const nn_gemm *g);
 
 /* The variants, best first: names for nn_gemm.variant; NULL past the last. */

@@ -246,6 +246,22 @@ static void test_many_terms(void **state)
     free_trial(&t);
 }
 
+/* In parts, as where a device cannot bind whole operands. */
+static void test_parts(void **state)
+{
+    (void)state;
+    for (enum nn_gemm_layout layout = NN_GEMM_NT; layout <= NN_GEMM_TN; layout++)
+        for (enum how how = PLAIN; how <= SUMMED; how++) {
+            trial t = make_trial(layout, how, 200, 64, 320, layout == NN_GEMM_NN);
+            t.g.max_range = 84 << 10;
+            uint64_t before = vk_counters_get(device).dispatches;
+            int variants = try_variants(&t);
+            assert_true(variants > 0);
+            assert_true(vk_counters_get(device).dispatches > before + (uint64_t)variants);
+            free_trial(&t);
+        }
+}
+
 static void test_faults(void **state)
 {
     (void)state;
@@ -259,6 +275,10 @@ static void test_faults(void **state)
     assert_false(nn_gemm_run(device, &g));
     assert_non_null(strstr(cs_error(), "A has "));
     g.k = 4;
+    g.max_range = 32;
+    assert_false(nn_gemm_run(device, &g));
+    assert_non_null(strstr(cs_error(), "larger than"));
+    g.max_range = 0;
     g.batch = g.groups = 2;
     assert_false(nn_gemm_run(device, &g));
     vk_free(device, &range);
@@ -267,10 +287,8 @@ static void test_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shapes),
-        cmocka_unit_test(test_many_tiles),
-        cmocka_unit_test(test_many_terms),
-        cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_shapes), cmocka_unit_test(test_many_tiles), cmocka_unit_test(test_many_terms),
+        cmocka_unit_test(test_parts),  cmocka_unit_test(test_faults),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
 }

@@ -1,0 +1,80 @@
+/* The timing behind csmoe bench, on sizes that take no time. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/error.h"
+#include "nn/bench.h"
+
+static vk_device *device;
+
+static int open_device(void **state)
+{
+    (void)state;
+    device = vk_open(&(vk_params){.quiet = true, .cache_folder = "", .profile = true});
+    if (!device)
+        fail_msg("%s", cs_error());
+    return 0;
+}
+
+static int close_device(void **state)
+{
+    (void)state;
+    vk_close(&device);
+    return 0;
+}
+
+static void check_timing(const nn_timing *t)
+{
+    assert_true(t->runs >= 5);
+    assert_true(t->best > 0);
+    assert_true(t->best <= t->median);
+    assert_true(t->deviation >= 0);
+}
+
+static void test_product(void **state)
+{
+    (void)state;
+    nn_timing t;
+    if (!nn_bench_gemm(device, NN_GEMM_TN, 32, 16, 24, &t))
+        fail_msg("%s", cs_error());
+    check_timing(&t);
+    assert_true(t.flops == 2.0 * 32 * 16 * 24);
+    assert_true(t.bytes == 4.0 * (32 * 24 + 16 * 24 + 32 * 16));
+}
+
+static void test_operator(void **state)
+{
+    (void)state;
+    const nn_op *op = nn_op_find("linear");
+    nn_timing forward, backward;
+    if (!nn_bench_case(device, op, &op->cases[0], &forward, &backward))
+        fail_msg("%s", cs_error());
+    check_timing(&forward);
+    assert_int_equal(backward.runs, forward.runs);
+    assert_true(backward.flops == 2 * forward.flops);
+    op = nn_op_find("moe_plan"); /* not differentiable */
+    if (!nn_bench_case(device, op, &op->cases[0], &forward, &backward))
+        fail_msg("%s", cs_error());
+    check_timing(&forward);
+    assert_int_equal(backward.runs, 0);
+}
+
+static void test_nothing_is_left(void **state)
+{
+    (void)state;
+    assert_int_equal(vk_memory_get(device).used, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_product),
+        cmocka_unit_test(test_operator),
+        cmocka_unit_test(test_nothing_is_left),
+    };
+    return cmocka_run_group_tests(tests, open_device, close_device);
+}

@@ -13,25 +13,35 @@ static const char *const schedule_names[] = {"constant", "linear", "cosine", NUL
 #define TOP(key, type, member, min, max, fallback, doc, ...) \
     {key, type, CS_MEMBER(mm_config, member), min, max, fallback, doc, ##__VA_ARGS__}
 static const cs_field top_fields[] = {
-    TOP("seed", CS_INT, seed, 0, 9e15, "1", "of initial values, order of the data, competition schedule; same seed and device, same bits"),
+    TOP("seed", CS_INT, seed, 0, 9e15, "1",
+        "of initial values, order of the data, competition schedule; same seed and device, same bits"),
 };
 
 #define DATA(key, type, member, min, max, fallback, doc, ...) \
     {key, type, CS_MEMBER(mm_data_config, member), min, max, fallback, doc, ##__VA_ARGS__}
 static const cs_field data_fields[] = {
-    DATA("train", CS_STRING, train, 0, 0, "null", "training data in LLaVA's format, JSON or JSON lines; a path seen from the current folder"),
-    DATA("image_root", CS_STRING, image_root, 0, 0, "null", "folder that pictures' paths start from; null: the data file's own"),
+    DATA("train", CS_STRING, train, 0, 0, "null",
+         "training data in LLaVA's format, JSON or JSON lines; a path seen from the current folder"),
+    DATA("image_root", CS_STRING, image_root, 0, 0, "null",
+         "folder that pictures' paths start from; null: the data file's own"),
     DATA("tokenizer", CS_STRING, tokenizer, 0, 0, "null", "SentencePiece model file; copied into every checkpoint"),
     DATA("template", CS_STRING, conversation, 0, 0, "\"plain\"", "conversation template: plain, vicuna_v1 or phi3"),
-    DATA("turns", CS_ENUM, turns, 0, 0, "\"conversation\"", "how a sample's turns see each other: conversation (each sees the earlier ones) or isolated (each sees the picture and itself only, for the price of one picture)", turns_names),
-    DATA("max_tokens", CS_INT, max_tokens, 0, 1 << 20, "0", "most tokens of a sample, its picture's included; later turns are dropped first; 0: no limit"),
-    DATA("fit", CS_ENUM, fit, 0, 0, "\"pad\"", "how a picture becomes a square: pad (LLaVA), crop (CLIP) or squash (SigLIP)", fit_names),
+    DATA("turns", CS_ENUM, turns, 0, 0, "\"conversation\"",
+         "how a sample's turns see each other: conversation (each sees the earlier ones) or isolated (each sees the "
+         "picture and itself only, for the price of one picture)",
+         turns_names),
+    DATA("max_tokens", CS_INT, max_tokens, 0, 1 << 20, "0",
+         "most tokens of a sample, its picture's included; later turns are dropped first; 0: no limit"),
+    DATA("fit", CS_ENUM, fit, 0, 0, "\"pad\"",
+         "how a picture becomes a square: pad (LLaVA), crop (CLIP) or squash (SigLIP)", fit_names),
     DATA("mean", CS_FLOATS, mean, -10, 10, "[0.5, 0.5, 0.5]", "subtracted from the channels (0..1)"),
     DATA("std", CS_FLOATS, std, 1e-6, 100, "[0.5, 0.5, 0.5]", "the channels are divided by it"),
-    DATA("flip_x", CS_BOOL, flip_x, 0, 0, "false", "mirror pictures left to right with probability 1/2; not where questions speak of left and right"),
+    DATA("flip_x", CS_BOOL, flip_x, 0, 0, "false",
+         "mirror pictures left to right with probability 1/2; not where questions speak of left and right"),
     DATA("flip_y", CS_BOOL, flip_y, 0, 0, "false", "mirror pictures top to bottom with probability 1/2"),
     DATA("shift", CS_INT, shift, 0, 1024, "0", "shift pictures cyclically by up to so many pixels"),
-    DATA("group_by_length", CS_BOOL, group_by_length, 0, 0, "true", "batches of samples of like length, so that little is padded"),
+    DATA("group_by_length", CS_BOOL, group_by_length, 0, 0, "true",
+         "batches of samples of like length, so that little is padded"),
     DATA("skip_bad", CS_BOOL, skip_bad, 0, 0, "false", "skip and count unreadable samples instead of stopping"),
     DATA("prefetch", CS_INT, prefetch, 1, 64, "4", "batches made ready in advance"),
     DATA("cache_mib", CS_INT, cache_mib, 0, 1 << 20, "256", "memory for decoded pictures, in MiB"),
@@ -48,9 +58,12 @@ static const cs_field projector_fields[] = {
 #define COMPETITION(key, type, member, min, max, fallback, doc, ...) \
     {key, type, CS_MEMBER(mm_competition_config, member), min, max, fallback, doc, ##__VA_ARGS__}
 static const cs_field competition_fields[] = {
-    COMPETITION("rate", CS_FLOAT, rate, 0, 1, "0.05", "share of the steps after the warm-up at which a mixture competes (the authors' rate_flip)"),
-    COMPETITION("warmup", CS_FLOAT, warmup, 0, 1, "0.05", "share of all steps before the first competition (the authors' warm_up)"),
-    COMPETITION("max_layers", CS_INT, max_layers, 1, 4096, "3", "most mixtures that compete at one step (the authors' max_compete_in_iter)"),
+    COMPETITION("rate", CS_FLOAT, rate, 0, 1, "0.05",
+                "share of the steps after the warm-up at which a mixture competes (the authors' rate_flip)"),
+    COMPETITION("warmup", CS_FLOAT, warmup, 0, 1, "0.05",
+                "share of all steps before the first competition (the authors' warm_up)"),
+    COMPETITION("max_layers", CS_INT, max_layers, 1, 4096, "3",
+                "most mixtures that compete at one step (the authors' max_compete_in_iter)"),
 };
 
 #define TRAIN(key, type, member, min, max, fallback, doc, ...) \
@@ -64,16 +77,21 @@ static const cs_field train_fields[] = {
     TRAIN("min_lr_ratio", CS_FLOAT, min_lr_ratio, 0, 1, "0", "share of the peak that is left at the end"),
     TRAIN("warmup", CS_FLOAT, warmup, 0, 1, "0.03", "share of the steps with a rising learning rate"),
     TRAIN("schedule", CS_ENUM, schedule, 0, 0, "\"cosine\"", "of the learning rate after the warm-up", schedule_names),
-    TRAIN("weight_decay", CS_FLOAT, weight_decay, 0, 10, "0", "AdamW's decoupled decay of matrices; norms and biases have none"),
+    TRAIN("weight_decay", CS_FLOAT, weight_decay, 0, 10, "0",
+          "AdamW's decoupled decay of matrices; norms and biases have none"),
     TRAIN("beta1", CS_FLOAT, beta1, 0, 0.999999, "0.9", "AdamW's decay of the first moment"),
     TRAIN("beta2", CS_FLOAT, beta2, 0, 0.9999999, "0.999", "AdamW's decay of the second moment"),
     TRAIN("eps", CS_FLOAT, eps, 1e-20, 1, "1e-8", "AdamW's epsilon"),
-    TRAIN("clip", CS_FLOAT, clip, 0, 1e9, "1", "global gradient norm above which gradients are scaled down to it; 0: off"),
-    TRAIN("recompute", CS_BOOL, recompute, 0, 0, "false", "recompute each layer's activations in the backward pass instead of keeping them"),
-    TRAIN("freeze", CS_STRING, freeze, 0, 0, "null", "parameters that are not trained: prefixes of names, separated by commas, as in \"vision,text\""),
+    TRAIN("clip", CS_FLOAT, clip, 0, 1e9, "1",
+          "global gradient norm above which gradients are scaled down to it; 0: off"),
+    TRAIN("recompute", CS_BOOL, recompute, 0, 0, "false",
+          "recompute each layer's activations in the backward pass instead of keeping them"),
+    TRAIN("freeze", CS_STRING, freeze, 0, 0, "null",
+          "parameters that are not trained: prefixes of names, separated by commas, as in \"vision,text\""),
     TRAIN("save_every", CS_INT, save_every, 0, 1 << 30, "0", "steps between checkpoints; 0: one at the end"),
     TRAIN("keep", CS_INT, keep, 1, 1 << 20, "1", "checkpoints kept; older ones are removed"),
-    TRAIN("log_every", CS_INT, log_every, 1, 1 << 20, "20", "steps between lines on the terminal; log.jsonl has every step"),
+    TRAIN("log_every", CS_INT, log_every, 1, 1 << 20, "20",
+          "steps between lines on the terminal; log.jsonl has every step"),
 };
 
 #define COUNT(fields) (sizeof(fields) / sizeof *(fields))
@@ -84,12 +102,17 @@ static void bind(mm_config *c)
         {"", "Keys of the outermost object.", top_fields, COUNT(top_fields), c},
         {"data", "What is read and how it becomes tokens.", data_fields, COUNT(data_fields), &c->data},
         {"vision", "The vision tower.", mm_vision_fields, mm_vision_field_count, &c->vision},
-        {"vision.moe", "Mixtures of experts in place of the tower's feed-forward blocks.", nn_moe_fields, nn_moe_field_count, &c->vision_moe},
-        {"projector", "Two layers from the tower's width to the decoder's.", projector_fields, COUNT(projector_fields), &c->projector},
-        {"projector.moe", "One mixture of experts in place of the projector.", nn_moe_fields, nn_moe_field_count, &c->projector_moe},
+        {"vision.moe", "Mixtures of experts in place of the tower's feed-forward blocks.", nn_moe_fields,
+         nn_moe_field_count, &c->vision_moe},
+        {"projector", "Two layers from the tower's width to the decoder's.", projector_fields, COUNT(projector_fields),
+         &c->projector},
+        {"projector.moe", "One mixture of experts in place of the projector.", nn_moe_fields, nn_moe_field_count,
+         &c->projector_moe},
         {"text", "The decoder language model.", mm_decoder_fields, mm_decoder_field_count, &c->text},
-        {"text.moe", "Mixtures of experts in place of the decoder's feed-forward blocks.", nn_moe_fields, nn_moe_field_count, &c->text_moe},
-        {"competition", "When mixtures compete; drawn once, stored in the checkpoint.", competition_fields, COUNT(competition_fields), &c->competition},
+        {"text.moe", "Mixtures of experts in place of the decoder's feed-forward blocks.", nn_moe_fields,
+         nn_moe_field_count, &c->text_moe},
+        {"competition", "When mixtures compete; drawn once, stored in the checkpoint.", competition_fields,
+         COUNT(competition_fields), &c->competition},
         {"train", "The training run.", train_fields, COUNT(train_fields), &c->train},
     };
     _Static_assert(sizeof sections == sizeof c->sections, "a table without its place");
@@ -105,7 +128,9 @@ bool mm_config_read(mm_config *c, const char *path, const char *const *sets, siz
         return false;
     const char *where = path ? path : "configuration";
     if (c->text.open_prefix && c->data.turns == MM_TURNS_CONVERSATION)
-        return cs_fail("%s: text.open_prefix needs data.turns \"isolated\": in a conversation answers are part of the prefix and would see themselves", where);
+        return cs_fail("%s: text.open_prefix needs data.turns \"isolated\": in a conversation answers are part of the "
+                       "prefix and would see themselves",
+                       where);
     if (!mm_template_find(c->data.conversation))
         return cs_fail_in("%s: data.template", where);
     return true;
@@ -131,9 +156,12 @@ bool mm_config_describe(FILE *out)
     mm_config c = {0};
     bind(&c);
     fputs("# Configuration\n\n"
-          "A run is one JSON file: `csmoe train CONFIG.json --out RUN`. Every key is below; a key that is left out has its default, an\n"
-          "unknown one is an error that names the nearest. Keys stand in nested objects (`\"vision\": {\"moe\": {\"experts\": 4}}`) and on the\n"
-          "command line with dots (`--set vision.moe.experts=4`). Every checkpoint holds the complete configuration it was trained with.\n"
+          "A run is one JSON file: `csmoe train CONFIG.json --out RUN`. Every key is below; a key that is left out has "
+          "its default, an\n"
+          "unknown one is an error that names the nearest. Keys stand in nested objects (`\"vision\": {\"moe\": "
+          "{\"experts\": 4}}`) and on the\n"
+          "command line with dots (`--set vision.moe.experts=4`). Every checkpoint holds the complete configuration it "
+          "was trained with.\n"
           "This page is printed by `csmoe train --describe-config`.\n\n",
           out);
     cs_config_describe(&c.tables, out);

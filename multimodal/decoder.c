@@ -7,11 +7,12 @@
 #include "base/error.h"
 #include "base/memory.h"
 
-#define FIELD(key, type, member, min, max, fallback, doc, ...)                                                              \
+#define FIELD(key, type, member, min, max, fallback, doc, ...) \
     {key, type, CS_MEMBER(mm_decoder_config, member), min, max, fallback, doc, ##__VA_ARGS__}
 
 const cs_field mm_decoder_fields[] = {
-    FIELD("vocabulary", CS_INT, vocabulary, 0, 1 << 24, "0", "rows of the embedding; 0: as many as the tokenizer has pieces"),
+    FIELD("vocabulary", CS_INT, vocabulary, 0, 1 << 24, "0",
+          "rows of the embedding; 0: as many as the tokenizer has pieces"),
     FIELD("width", CS_INT, width, 1, 65536, "64", "width of the decoder"),
     FIELD("layers", CS_INT, layers, 1, 256, "2", "transformer layers"),
     FIELD("heads", CS_INT, heads, 1, 256, "4", "query heads"),
@@ -20,9 +21,12 @@ const cs_field mm_decoder_fields[] = {
     FIELD("hidden", CS_INT, hidden, 1, 1 << 20, "176", "width inside the feed-forward blocks"),
     FIELD("activation", CS_ENUM, ffn, 0, 0, "\"swiglu\"", "of the feed-forward blocks", nn_ffn_names),
     FIELD("context", CS_INT, context, 16, 1 << 20, "512", "most tokens of a sequence in generation"),
-    FIELD("open_prefix", CS_BOOL, open_prefix, 0, 0, "false", "tokens of the shared prefix (system, picture) see each other both ways; false: causal as in LLaVA. Only with isolated turns: in a conversation everything is prefix"),
+    FIELD("open_prefix", CS_BOOL, open_prefix, 0, 0, "false",
+          "tokens of the shared prefix (system, picture) see each other both ways; false: causal as in LLaVA. Only "
+          "with isolated turns: in a conversation everything is prefix"),
     FIELD("tied", CS_BOOL, tied, 0, 0, "false", "the head's weights are the embedding's"),
-    FIELD("rope_interleaved", CS_BOOL, rope_interleaved, 0, 0, "false", "rotary positions turn neighbouring pairs (llama2.c) instead of halves"),
+    FIELD("rope_interleaved", CS_BOOL, rope_interleaved, 0, 0, "false",
+          "rotary positions turn neighbouring pairs (llama2.c) instead of halves"),
     FIELD("rope_theta", CS_FLOAT, rope_theta, 0, 1e9, "10000", "base of the rotary positions; 0: none"),
     FIELD("eps", CS_FLOAT, eps, 1e-12, 1, "1e-5", "added to the mean square in RMSNorm"),
 };
@@ -54,9 +58,16 @@ bool mm_decoder_init(mm_decoder *d, nn_params *set, const mm_decoder_config *con
     if (!(d->block = cs_alloc((size_t)config->layers, sizeof *d->block, "the decoder")) ||
         !(d->embedding = nn_param_add(set, "text.embedding", 2, table, NN_INIT_NORMAL, 0.02f, true)))
         return false;
-    nn_block_config block = {.width = config->width, .hidden = config->hidden, .heads = config->heads, .kv_heads = config->kv_heads,
-                             .head_dim = config->head_dim, .rms = true, .eps = config->eps, .rope_theta = config->rope_theta,
-                             .rope_interleaved = config->rope_interleaved, .ffn = (enum nn_ffn)config->ffn};
+    nn_block_config block = {.width = config->width,
+                             .hidden = config->hidden,
+                             .heads = config->heads,
+                             .kv_heads = config->kv_heads,
+                             .head_dim = config->head_dim,
+                             .rms = true,
+                             .eps = config->eps,
+                             .rope_theta = config->rope_theta,
+                             .rope_interleaved = config->rope_interleaved,
+                             .ffn = (enum nn_ffn)config->ffn};
     for (int i = 0; i < config->layers; i++) {
         char prefix[64];
         snprintf(prefix, sizeof prefix, "text.layers.%d", i);
@@ -65,8 +76,9 @@ bool mm_decoder_init(mm_decoder *d, nn_params *set, const mm_decoder_config *con
     }
     if (!nn_norm_init(&d->norm, set, "text.norm", config->width, true, config->eps))
         return false;
-    d->head = config->tied ? d->embedding
-                           : nn_param_add(set, "text.head", 2, table, NN_INIT_UNIFORM, 1 / sqrtf((float)config->width), true);
+    d->head = config->tied
+                  ? d->embedding
+                  : nn_param_add(set, "text.head", 2, table, NN_INIT_UNIFORM, 1 / sqrtf((float)config->width), true);
     return d->head;
 }
 
@@ -106,10 +118,14 @@ static nn_tensor *cache_of_layer(nn_tape *tape, const mm_decoder_config *c, vk_r
     return nn_external(tape, NN_F32, 2, (int64_t[]){c->context, (int64_t)c->kv_heads * c->head_dim}, part);
 }
 
-nn_tensor *mm_decoder_forward(nn_tape *tape, const mm_decoder *d, nn_tensor *x, mm_cache *cache, nn_pass_context *c, bool recompute)
+nn_tensor *mm_decoder_forward(nn_tape *tape, const mm_decoder *d, nn_tensor *x, mm_cache *cache, nn_pass_context *c,
+                              bool recompute)
 {
     const mm_decoder_config *f = &d->config;
-    const nn_attention_params attention = {.heads = f->heads, .kv_heads = f->kv_heads, .head_dim = f->head_dim, .causal = true,
+    const nn_attention_params attention = {.heads = f->heads,
+                                           .kv_heads = f->kv_heads,
+                                           .head_dim = f->head_dim,
+                                           .causal = true,
                                            .open_prefix = f->open_prefix};
     if (!x)
         return NULL;
@@ -119,7 +135,8 @@ nn_tensor *mm_decoder_forward(nn_tape *tape, const mm_decoder *d, nn_tensor *x, 
     c->past = cache ? cache->used : 0;
     const int64_t tokens = nn_rows(x);
     for (int i = 0; i < f->layers; i++) {
-        nn_tensor *k = cache ? cache_of_layer(tape, f, cache->k, i) : NULL, *v = cache ? cache_of_layer(tape, f, cache->v, i) : NULL;
+        nn_tensor *k = cache ? cache_of_layer(tape, f, cache->k, i) : NULL,
+                  *v = cache ? cache_of_layer(tape, f, cache->v, i) : NULL;
         if (recompute)
             nn_recompute_begin(tape);
         x = nn_block_forward(tape, &d->block[i], x, k, v, c);

@@ -6,13 +6,13 @@
 #include "nn/layers.h"
 
 typedef struct mm_decoder_config {
-    int vocabulary; /* 0 = the tokenizer's size */
+    int vocabulary;                                       /* 0 = the tokenizer's size */
     int width, layers, heads, kv_heads, head_dim, hidden; /* kv_heads 0 = heads; head_dim 0 = width / heads */
-    int ffn;                /* enum nn_ffn */
-    int context;            /* most tokens of a sequence, in generation */
-    bool open_prefix;       /* picture tokens see each other both ways */
-    bool tied;              /* the head is the embedding */
-    bool rope_interleaved;  /* pairs (2i, 2i+1) as in llama2.c */
+    int ffn;                                              /* enum nn_ffn */
+    int context;                                          /* most tokens of a sequence, in generation */
+    bool open_prefix;                                     /* picture tokens see each other both ways */
+    bool tied;                                            /* the head is the embedding */
+    bool rope_interleaved;                                /* pairs (2i, 2i+1) as in llama2.c */
     float rope_theta, eps;
 } mm_decoder_config;
 
@@ -24,7 +24,7 @@ typedef struct mm_decoder {
     nn_tensor *embedding; /* [vocabulary, width] */
     nn_tensor *head;      /* [vocabulary, width]; the embedding where tied */
     nn_norm_layer norm;
-    nn_block *block;      /* [layers] */
+    nn_block *block; /* [layers] */
 } mm_decoder;
 
 /* Key/value caches of one sequence for generation. */
@@ -43,9 +43,10 @@ void mm_decoder_release(mm_decoder *d);
 bool mm_cache_make(mm_cache *cache, vk_device *device, const mm_decoder_config *config);
 void mm_cache_release(mm_cache *cache);
 
-/* x [B, T, width] embedded tokens -> hidden states [B * T, width] behind the last norm. With `cache` (B = 1) the tokens follow
- * those in it, and cache->used grows. */
-nn_tensor *mm_decoder_forward(nn_tape *tape, const mm_decoder *d, nn_tensor *x, mm_cache *cache, nn_pass_context *c, bool recompute);
+/* x [B, T, width] embedded tokens -> hidden states [B * T, width] behind the last norm. With `cache` (B = 1) the tokens
+ * follow those in it, and cache->used grows. */
+nn_tensor *mm_decoder_forward(nn_tape *tape, const mm_decoder *d, nn_tensor *x, mm_cache *cache, nn_pass_context *c,
+                              bool recompute);
 /* hidden [R, width] -> logits [R, vocabulary]. */
 nn_tensor *mm_decoder_logits(nn_tape *tape, const mm_decoder *d, nn_tensor *hidden);
 

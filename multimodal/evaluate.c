@@ -47,7 +47,8 @@ static bool evaluate_batch(mm_loaded *l, nn_tape *tape, const mm_batch *b, bool 
     return ok;
 }
 
-static bool evaluate_all(mm_loaded *l, mm_loader *loader, uint64_t batches, const mm_evaluate_params *p, mm_evaluation *result)
+static bool evaluate_all(mm_loaded *l, mm_loader *loader, uint64_t batches, const mm_evaluate_params *p,
+                         mm_evaluation *result)
 {
     nn_tape *tape = nn_tape_new(l->model->device);
     bool ok = tape;
@@ -78,7 +79,8 @@ bool mm_evaluate(mm_loaded *l, const mm_evaluate_params *p, mm_evaluation *resul
     mm_dataset *data = mm_dataset_open(p->data, &dataset);
     if (!data)
         return false;
-    const mm_loader_params params = {.format = l->format, .batch = p->batch, .epochs = 1, .group_by_length = true, .prefetch = 2};
+    const mm_loader_params params = {
+        .format = l->format, .batch = p->batch, .epochs = 1, .group_by_length = true, .prefetch = 2};
     mm_loader *loader = mm_loader_open(data, &params, 0);
     bool ok = loader && evaluate_all(l, loader, mm_loader_steps_per_epoch(loader), p, result);
     if (ok && !result->labels)

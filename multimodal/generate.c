@@ -53,32 +53,40 @@ static bool generate(generator *g, const mm_batch *prompt, int32_t *ids, int *co
 bool mm_generate(mm_loaded *l, const mm_batch *prompt, const mm_generate_params *params, int32_t *ids, int *count)
 {
     if (params->max_tokens < 1 || prompt->length[0] + params->max_tokens > l->config.text.context)
-        return cs_fail("%d tokens of prompt and up to %d of answer do not fit text.context (%d)", prompt->length[0], params->max_tokens,
-                       l->config.text.context);
+        return cs_fail("%d tokens of prompt and up to %d of answer do not fit text.context (%d)", prompt->length[0],
+                       params->max_tokens, l->config.text.context);
     generator g = {.l = l, .params = params, .random = {.seed = params->sampling.seed, .stream = CS_STREAM_SAMPLE}};
     g.logits = cs_alloc((size_t)l->config.text.vocabulary, sizeof *g.logits, "the logits");
-    bool ok = g.logits && (g.tape = nn_tape_new(l->model->device)) && mm_cache_make(&g.cache, l->model->device, &l->config.text) &&
-              generate(&g, prompt, ids, count);
+    bool ok = g.logits && (g.tape = nn_tape_new(l->model->device)) &&
+              mm_cache_make(&g.cache, l->model->device, &l->config.text) && generate(&g, prompt, ids, count);
     nn_tape_free(&g.tape);
     mm_cache_release(&g.cache);
     free(g.logits);
     return ok;
 }
 
-bool mm_generate_raw(mm_loaded *l, const int32_t *start, int starts, const mm_generate_params *params, int32_t *ids, int *count)
+bool mm_generate_raw(mm_loaded *l, const int32_t *start, int starts, const mm_generate_params *params, int32_t *ids,
+                     int *count)
 {
-    int32_t *zeros = cs_alloc((size_t)starts, sizeof *zeros, "the prompt"), *positions = cs_alloc((size_t)starts, sizeof *positions, "the prompt");
+    int32_t *zeros = cs_alloc((size_t)starts, sizeof *zeros, "the prompt"),
+            *positions = cs_alloc((size_t)starts, sizeof *positions, "the prompt");
     bool ok = zeros && positions;
     for (int i = 0; ok && i < starts; i++)
         positions[i] = i;
-    mm_batch prompt = {.samples = 1, .tokens = starts, .source = (int32_t *)start, .position = positions, .segment = zeros, .length = &starts};
+    mm_batch prompt = {.samples = 1,
+                       .tokens = starts,
+                       .source = (int32_t *)start,
+                       .position = positions,
+                       .segment = zeros,
+                       .length = &starts};
     ok = ok && mm_generate(l, &prompt, params, ids, count);
     free(zeros);
     free(positions);
     return ok;
 }
 
-char *mm_answer(mm_loaded *l, const mm_turn *turns, size_t count, const mm_image *picture, const mm_generate_params *params)
+char *mm_answer(mm_loaded *l, const mm_turn *turns, size_t count, const mm_image *picture,
+                const mm_generate_params *params)
 {
     mm_batch prompt = {0};
     int32_t *ids = cs_alloc((size_t)params->max_tokens, sizeof *ids, "the answer");

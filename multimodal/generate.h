@@ -11,14 +11,16 @@ typedef struct mm_generate_params {
     int32_t stop;   /* token that ends an answer, -1 = none (mm_format_end) */
 } mm_generate_params;
 
-/* Continues the prompt (mm_prompt, or mm_generate_raw's); `ids` has room for max_tokens; the stop token is not among the `*count`
- * ids. Fails where prompt and answer do not fit text.context. */
+/* Continues the prompt (mm_prompt, or mm_generate_raw's); `ids` has room for max_tokens; the stop token is not among
+ * the `*count` ids. Fails where prompt and answer do not fit text.context. */
 bool mm_generate(mm_loaded *l, const mm_batch *prompt, const mm_generate_params *params, int32_t *ids, int *count);
 
 /* Continues bare token ids, without template or picture. */
-bool mm_generate_raw(mm_loaded *l, const int32_t *start, int starts, const mm_generate_params *params, int32_t *ids, int *count);
+bool mm_generate_raw(mm_loaded *l, const int32_t *start, int starts, const mm_generate_params *params, int32_t *ids,
+                     int *count);
 
 /* Answers the last of `turns` (its answer is NULL) about `picture` (may be NULL): the text, free() it. */
-char *mm_answer(mm_loaded *l, const mm_turn *turns, size_t count, const mm_image *picture, const mm_generate_params *params);
+char *mm_answer(mm_loaded *l, const mm_turn *turns, size_t count, const mm_image *picture,
+                const mm_generate_params *params);
 
 #endif

@@ -10,7 +10,7 @@
 #include "base/memory.h"
 #include "multimodal/run.h"
 
-/* ---- the file: seven int32, then float32 tensors in a fixed order ------------------------------------------------------- */
+/* ---- the file: seven int32, then float32 tensors in a fixed order ----------------------------------------------- */
 
 enum { HEADER = 7 };
 
@@ -37,7 +37,8 @@ static bool read_header(weights *w)
         if (value[i] < 1 || value[i] > limit[i])
             return cs_fail("%s: not a llama2.c model: number %d of its header is %d", w->path, i, h[i]);
     if (s->width % s->heads || s->heads % s->kv_heads)
-        return cs_fail("%s: not a llama2.c model: width %d, %d heads, %d key/value heads", w->path, s->width, s->heads, s->kv_heads);
+        return cs_fail("%s: not a llama2.c model: width %d, %d heads, %d key/value heads", w->path, s->width, s->heads,
+                       s->kv_heads);
     w->next = (const float *)(w->bytes + sizeof h);
     w->end = w->next + (w->size - sizeof h) / 4;
     return true;
@@ -47,13 +48,14 @@ static bool read_header(weights *w)
 static const float *take(weights *w, uint64_t count)
 {
     if ((uint64_t)(w->end - w->next) < count)
-        return cs_fail("%s: truncated: the header promises more weights than its %zu bytes hold", w->path, w->size), NULL;
+        return cs_fail("%s: truncated: the header promises more weights than its %zu bytes hold", w->path, w->size),
+               NULL;
     const float *p = w->next;
     w->next += count;
     return p;
 }
 
-/* ---- into the model ------------------------------------------------------------------------------------------------------ */
+/* ---- into the model --------------------------------------------------------------------------------------------- */
 
 static bool put(mm_model *m, const char *format, int layer, const float *values)
 {
@@ -100,9 +102,11 @@ static bool put_all(mm_model *m, weights *w)
     const mm_llama2c_shape *s = &w->shape;
     const uint64_t d = (uint64_t)s->width, h = (uint64_t)s->hidden, v = (uint64_t)s->vocabulary;
     const float *p = take(w, v * d);
-    if (!p || !put(m, "text.embedding", 0, p) || !put_layers(m, w, "text.layers.%d.norm1.weight", d) || !put_qkv(m, w) ||
-        !put_layers(m, w, "text.layers.%d.attention.out.weight", d * d) || !put_layers(m, w, "text.layers.%d.norm2.weight", d) ||
-        !put_layers(m, w, "text.layers.%d.ffn.w1.weight", h * d) || !put_layers(m, w, "text.layers.%d.ffn.w2.weight", d * h) ||
+    if (!p || !put(m, "text.embedding", 0, p) || !put_layers(m, w, "text.layers.%d.norm1.weight", d) ||
+        !put_qkv(m, w) || !put_layers(m, w, "text.layers.%d.attention.out.weight", d * d) ||
+        !put_layers(m, w, "text.layers.%d.norm2.weight", d) ||
+        !put_layers(m, w, "text.layers.%d.ffn.w1.weight", h * d) ||
+        !put_layers(m, w, "text.layers.%d.ffn.w2.weight", d * h) ||
         !put_layers(m, w, "text.layers.%d.ffn.w3.weight", h * d))
         return false;
     if (!(p = take(w, d)) || !put(m, "text.norm.weight", 0, p))
@@ -110,7 +114,8 @@ static bool put_all(mm_model *m, weights *w)
     if (s->tied)
         return true;
     /* Two tables of rotary angles, which the model computes, lie before the head. */
-    return take(w, (uint64_t)s->context * (d / (uint64_t)s->heads)) && (p = take(w, v * d)) && put(m, "text.head", 0, p);
+    return take(w, (uint64_t)s->context * (d / (uint64_t)s->heads)) && (p = take(w, v * d)) &&
+           put(m, "text.head", 0, p);
 }
 
 static bool make_config(mm_config *c, const mm_llama2c_shape *s)
@@ -136,7 +141,8 @@ static bool make_config(mm_config *c, const mm_llama2c_shape *s)
 static bool same_pieces(const weights *w, const char *tokenizer_path, const mm_tokenizer *tokenizer)
 {
     return w->shape.vocabulary == mm_tokenizer_size(tokenizer) ||
-           cs_fail("%s: the model has %d pieces, but %s has %d", w->path, w->shape.vocabulary, tokenizer_path, mm_tokenizer_size(tokenizer));
+           cs_fail("%s: the model has %d pieces, but %s has %d", w->path, w->shape.vocabulary, tokenizer_path,
+                   mm_tokenizer_size(tokenizer));
 }
 
 static bool convert(weights *w, const char *tokenizer_path, const char *target, vk_device *device)
@@ -155,7 +161,7 @@ static bool convert(weights *w, const char *tokenizer_path, const char *target, 
     return ok;
 }
 
-/* ---- finding the files ---------------------------------------------------------------------------------------------------- */
+/* ---- finding the files ------------------------------------------------------------------------------------------ */
 
 /* The one file in the folder that ends in .bin and does, or does not, begin with "tok". */
 static char *find_bin(const char *folder, bool tokenizer)
@@ -177,7 +183,9 @@ static char *find_bin(const char *folder, bool tokenizer)
         return found;
     free(found);
     const char *what = tokenizer ? "a tokenizer (tok*.bin)" : "weights (*.bin)";
-    return cs_fail(twice ? "%s: several files here could be %s" : "%s: there is no file here that could be %s", folder, what), NULL;
+    return cs_fail(twice ? "%s: several files here could be %s" : "%s: there is no file here that could be %s", folder,
+                   what),
+           NULL;
 }
 
 static char *folder_of(const char *path)
@@ -196,7 +204,8 @@ bool mm_import_llama2c(const char *source, const char *target, vk_device *device
     char *model = folder ? (whole ? find_bin(folder, false) : cs_strdup(source)) : NULL;
     char *tokenizer = model ? find_bin(folder, true) : NULL;
     weights w = {.path = model};
-    bool ok = tokenizer && (w.bytes = cs_read_file(model, (size_t)1 << 40, &w.size)) && read_header(&w) && convert(&w, tokenizer, target, device);
+    bool ok = tokenizer && (w.bytes = cs_read_file(model, (size_t)1 << 40, &w.size)) && read_header(&w) &&
+              convert(&w, tokenizer, target, device);
     *shape = w.shape;
     free(w.bytes);
     free(tokenizer);

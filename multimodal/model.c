@@ -7,7 +7,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 
-/* ---- building ------------------------------------------------------------------------------------------------------- */
+/* ---- building --------------------------------------------------------------------------------------------------- */
 
 static void add_mixture(mm_model *m, const nn_feed_forward *f, const char *name, float weight)
 {
@@ -43,7 +43,8 @@ static bool init_projector(mm_model *m)
 {
     const mm_config *c = m->config;
     int hidden = c->projector.hidden ? c->projector.hidden : c->text.width;
-    if (c->projector.norm && !nn_norm_init(&m->projector_norm, m->params, "projector.norm", c->vision.width, false, c->vision.eps))
+    if (c->projector.norm &&
+        !nn_norm_init(&m->projector_norm, m->params, "projector.norm", c->vision.width, false, c->vision.eps))
         return false;
     return nn_feed_forward_init(&m->projector, m->params, "projector", c->vision.width, hidden, c->text.width,
                                 (enum nn_ffn)c->projector.ffn, &c->projector_moe);
@@ -104,13 +105,14 @@ void mm_model_free(mm_model **model)
     *model = NULL;
 }
 
-/* ---- forward -------------------------------------------------------------------------------------------------------- */
+/* ---- forward ---------------------------------------------------------------------------------------------------- */
 
 static nn_tensor *see(mm_model *m, nn_tape *tape, const mm_batch *b, nn_pass_context *c, bool recompute)
 {
     if (!m->sees)
         return cs_fail("a sample has a picture, but the model has no vision tower (vision.layers is 0)"), NULL;
-    nn_tensor *patches = nn_input(tape, NN_F32, 2, (int64_t[]){(int64_t)b->images * b->patches_per_image, b->patch_values}, b->patches);
+    nn_tensor *patches =
+        nn_input(tape, NN_F32, 2, (int64_t[]){(int64_t)b->images * b->patches_per_image, b->patch_values}, b->patches);
     nn_tensor *x = mm_vision_forward(tape, &m->vision, patches, b->images, c, recompute);
     if (m->projector_norm.gain)
         x = nn_norm_forward(tape, &m->projector_norm, x);
@@ -134,8 +136,9 @@ static nn_tensor *embed(mm_model *m, nn_tape *tape, const int32_t *source, int64
         if (source[i] < 0)
             s->places[-1 - source[i]] = (int32_t)i;
     nn_embedding_index(source, tokens, s->index);
-    return nn_embedding(tape, m->decoder.embedding, nn_input(tape, NN_I32, 1, &tokens, source), nn_input(tape, NN_I32, 1, &index, s->index),
-                        features, features ? nn_input(tape, NN_I32, 1, &places, s->places) : NULL);
+    return nn_embedding(tape, m->decoder.embedding, nn_input(tape, NN_I32, 1, &tokens, source),
+                        nn_input(tape, NN_I32, 1, &index, s->index), features,
+                        features ? nn_input(tape, NN_I32, 1, &places, s->places) : NULL);
 }
 
 static nn_tensor *pick_rows(mm_model *m, nn_tape *tape, nn_tensor *x, const int32_t *rows, int64_t count)
@@ -161,7 +164,8 @@ static int vision_mixtures(const mm_model *m)
     return n;
 }
 
-bool mm_model_forward(mm_model *m, nn_tape *tape, const mm_batch *b, const mm_forward *how, nn_tensor **loss, nn_tensor **best)
+bool mm_model_forward(mm_model *m, nn_tape *tape, const mm_batch *b, const mm_forward *how, nn_tensor **loss,
+                      nn_tensor **best)
 {
     const bool recompute = how->training && m->config->train.recompute;
     const int64_t tokens = (int64_t)b->samples * b->tokens, labels = b->labels;
@@ -169,7 +173,8 @@ bool mm_model_forward(mm_model *m, nn_tape *tape, const mm_batch *b, const mm_fo
         return cs_fail("a batch has no answers to learn from: all of its turns were dropped by data.max_tokens");
     memset(m->results, 0, (size_t)m->mixtures * sizeof *m->results);
     if (how->blank)
-        memset(b->patches, 0, (size_t)b->images * (size_t)b->patches_per_image * (size_t)b->patch_values * sizeof *b->patches);
+        memset(b->patches, 0,
+               (size_t)b->images * (size_t)b->patches_per_image * (size_t)b->patch_values * sizeof *b->patches);
     nn_pass_context c = {.training = how->training, .compete = how->compete, .results = m->results};
     nn_tensor *features = b->images ? see(m, tape, b, &c, recompute) : NULL;
     if (b->images && !features)
@@ -194,13 +199,16 @@ int mm_model_roots(const mm_model *m, nn_tensor *loss, float scale, nn_root *roo
     for (int i = 0; i < m->mixtures; i++)
         for (int k = 0; k < NN_MOE_LOSSES; k++)
             if (m->results[i].loss[k])
-                roots[n++] = (nn_root){m->results[i].loss[k], scale * m->mixture[i].weight * nn_moe_coefficient(m->mixture[i].moe, k, &m->results[i]), NULL};
+                roots[n++] = (nn_root){
+                    m->results[i].loss[k],
+                    scale * m->mixture[i].weight * nn_moe_coefficient(m->mixture[i].moe, k, &m->results[i]), NULL};
     return n;
 }
 
-/* ---- generation ------------------------------------------------------------------------------------------------------- */
+/* ---- generation ------------------------------------------------------------------------------------------------- */
 
-static nn_tensor *decode(mm_model *m, nn_tape *tape, nn_tensor *x, const int32_t *positions, int64_t tokens, mm_cache *cache, nn_pass_context *c)
+static nn_tensor *decode(mm_model *m, nn_tape *tape, nn_tensor *x, const int32_t *positions, int64_t tokens,
+                         mm_cache *cache, nn_pass_context *c)
 {
     c->mixtures = vision_mixtures(m);
     c->positions = nn_input(tape, NN_I32, 1, &tokens, positions);
@@ -223,7 +231,8 @@ nn_tensor *mm_model_prompt(mm_model *m, nn_tape *tape, const mm_batch *b, mm_cac
     return decode(m, tape, embed(m, tape, b->source, b->length[0], features), b->position, b->length[0], cache, &c);
 }
 
-nn_tensor *mm_model_token(mm_model *m, nn_tape *tape, const int32_t *token, const int32_t *position, int open, mm_cache *cache)
+nn_tensor *mm_model_token(mm_model *m, nn_tape *tape, const int32_t *token, const int32_t *position, int open,
+                          mm_cache *cache)
 {
     nn_pass_context c = {.results = m->results, .open = open};
     return decode(m, tape, embed(m, tape, token, 1, NULL), position, 1, cache, &c);

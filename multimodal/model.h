@@ -1,4 +1,5 @@
-/* The assembled model: vision tower, projector, decoder; any of their feed-forward blocks may be mixtures of experts. */
+/* The assembled model: vision tower, projector, decoder; any of their feed-forward blocks may be mixtures of experts.
+ */
 #ifndef MULTIMODAL_MODEL_H
 #define MULTIMODAL_MODEL_H
 
@@ -32,8 +33,8 @@ typedef struct mm_model {
     } scratch;
 } mm_model;
 
-/* Builds the model for `vocabulary` pieces and draws its initial values from the seed. `config` is completed (text.vocabulary, ...)
- * and must outlive the model. */
+/* Builds the model for `vocabulary` pieces and draws its initial values from the seed. `config` is completed
+ * (text.vocabulary, ...) and must outlive the model. */
 mm_model *mm_model_new(vk_device *device, mm_config *config, int vocabulary, bool training);
 void mm_model_free(mm_model **model);
 
@@ -44,17 +45,19 @@ typedef struct mm_forward {
     bool blank;             /* pictures are replaced by their mean colour: what the text alone gives away */
 } mm_forward;
 
-/* Appends the whole model to the tape. `*loss` = loss_scale * sum of the labels' cross-entropy, `*best` [labels] I32 the likeliest
- * tokens; the batch must live until the tape has run. */
-bool mm_model_forward(mm_model *model, nn_tape *tape, const mm_batch *batch, const mm_forward *how, nn_tensor **loss, nn_tensor **best);
+/* Appends the whole model to the tape. `*loss` = loss_scale * sum of the labels' cross-entropy, `*best` [labels] I32
+ * the likeliest tokens; the batch must live until the tape has run. */
+bool mm_model_forward(mm_model *model, nn_tape *tape, const mm_batch *batch, const mm_forward *how, nn_tensor **loss,
+                      nn_tensor **best);
 
 /* Roots of the backward pass: the loss and every mixture's weighted losses, times `scale`. `roots` has room for
  * 1 + mixtures * NN_MOE_LOSSES; returns how many. */
 int mm_model_roots(const mm_model *model, nn_tensor *loss, float scale, nn_root *roots);
 
-/* Generation. The first takes a prompt (mm_prompt), the second one token; both give the logits [1, vocabulary] of what comes
- * next and grow the cache. */
+/* Generation. The first takes a prompt (mm_prompt), the second one token; both give the logits [1, vocabulary] of what
+ * comes next and grow the cache. */
 nn_tensor *mm_model_prompt(mm_model *model, nn_tape *tape, const mm_batch *prompt, mm_cache *cache);
-nn_tensor *mm_model_token(mm_model *model, nn_tape *tape, const int32_t *token, const int32_t *position, int open, mm_cache *cache);
+nn_tensor *mm_model_token(mm_model *model, nn_tape *tape, const int32_t *token, const int32_t *position, int open,
+                          mm_cache *cache);
 
 #endif

@@ -87,16 +87,18 @@ bool mm_run_prepare(const char *path)
     return ok;
 }
 
-/* ---- writing ---------------------------------------------------------------------------------------------------------- */
+/* ---- writing ---------------------------------------------------------------------------------------------------- */
 
-static bool write_parts(const char *folder, const mm_model *m, const mm_tokenizer *tokenizer, const nn_train_state *state)
+static bool write_parts(const char *folder, const mm_model *m, const mm_tokenizer *tokenizer,
+                        const nn_train_state *state)
 {
     char *config = cs_join(folder, "config.json"), *model = cs_join(folder, "model.safetensors"),
          *pieces = cs_join(folder, "tokenizer.model"), *trainer = cs_join(folder, "trainer.safetensors");
     size_t size;
     const void *bytes = mm_tokenizer_model(tokenizer, &size);
-    bool ok = config && model && pieces && trainer && mm_config_write(m->config, config) && nn_params_save(m->params, model) &&
-              cs_write_file(pieces, bytes, size) && (!state || nn_train_state_save(m->params, state, trainer));
+    bool ok = config && model && pieces && trainer && mm_config_write(m->config, config) &&
+              nn_params_save(m->params, model) && cs_write_file(pieces, bytes, size) &&
+              (!state || nn_train_state_save(m->params, state, trainer));
     free(config);
     free(model);
     free(pieces);
@@ -104,7 +106,8 @@ static bool write_parts(const char *folder, const mm_model *m, const mm_tokenize
     return ok;
 }
 
-bool mm_checkpoint_write(const char *folder, const mm_model *model, const mm_tokenizer *tokenizer, const nn_train_state *state)
+bool mm_checkpoint_write(const char *folder, const mm_model *model, const mm_tokenizer *tokenizer,
+                         const nn_train_state *state)
 {
     char temporary[4096];
     if (cs_is_folder(folder) || cs_is_file(folder))
@@ -140,7 +143,8 @@ static bool prune(const char *run, uint64_t newest, int keep)
     return true;
 }
 
-bool mm_run_save(const char *run, const mm_model *model, const mm_tokenizer *tokenizer, const nn_train_state *state, int keep)
+bool mm_run_save(const char *run, const mm_model *model, const mm_tokenizer *tokenizer, const nn_train_state *state,
+                 int keep)
 {
     char *folder = step_name(run, state->step);
     if (!folder)
@@ -151,7 +155,7 @@ bool mm_run_save(const char *run, const mm_model *model, const mm_tokenizer *tok
     return ok && prune(run, state->step, keep);
 }
 
-/* ---- reading ---------------------------------------------------------------------------------------------------------- */
+/* ---- reading ---------------------------------------------------------------------------------------------------- */
 
 static bool load(mm_loaded *l, const char *folder, vk_device *device, const char *const *sets, size_t set_count)
 {

@@ -21,9 +21,10 @@ struct mm_train_log {
     int every;
     double begin, last; /* seconds of the first and of the latest record */
     uint64_t first;     /* steps done when it began */
-    double tokens, seconds; /* of the latest steps, fading: steps are read in bursts, so one step's own time means little */
-    double rate;        /* tokens per second of these */
-    double loss;        /* smoothed, for the eye */
+    double tokens,
+        seconds; /* of the latest steps, fading: steps are read in bursts, so one step's own time means little */
+    double rate; /* tokens per second of these */
+    double loss; /* smoothed, for the eye */
     bool started;
 };
 
@@ -75,7 +76,7 @@ mm_train_log *mm_train_log_open(const char *run, const mm_model *model, uint64_t
     return NULL;
 }
 
-/* ---- the file --------------------------------------------------------------------------------------------------------- */
+/* ---- the file --------------------------------------------------------------------------------------------------- */
 
 /* NaN and infinity are not JSON: null. */
 static json_t *number(double x)
@@ -115,12 +116,13 @@ static bool write_line(mm_train_log *l, const mm_step_record *r)
         f += mm_train_log_floats(&l->model->mixture[i]);
     }
     json_object_set_new(o, "mixtures", layers);
-    bool ok = json_dumpf(o, l->file, JSON_REAL_PRECISION(7)) == 0 && fputc('\n', l->file) != EOF && fflush(l->file) == 0;
+    bool ok =
+        json_dumpf(o, l->file, JSON_REAL_PRECISION(7)) == 0 && fputc('\n', l->file) != EOF && fflush(l->file) == 0;
     json_decref(o);
     return ok || cs_fail("%s: cannot write: %s", l->path, strerror(errno));
 }
 
-/* ---- the terminal ------------------------------------------------------------------------------------------------------ */
+/* ---- the terminal ----------------------------------------------------------------------------------------------- */
 
 static void duration(char *out, size_t size, double seconds)
 {
@@ -142,12 +144,13 @@ static void show(const mm_train_log *l, const mm_step_record *r)
         memset(bar, '.', 24);
         memset(bar, '#', full);
         bar[24] = 0;
-        snprintf(line, sizeof line, "[%s] %" PRIu64 "/%" PRIu64 "  loss %.4f  %.0f tokens/s  ETA %s", bar, r->step, r->total, l->loss,
-                 l->rate, left);
+        snprintf(line, sizeof line, "[%s] %" PRIu64 "/%" PRIu64 "  loss %.4f  %.0f tokens/s  ETA %s", bar, r->step,
+                 r->total, l->loss, l->rate, left);
         cs_progress(line);
     } else if (r->step % (uint64_t)l->every == 0 || r->step == r->total) {
-        cs_log(CS_LOG_INFO, "step %" PRIu64 "/%" PRIu64 "  loss %.4f  grad norm %.3f  lr %.2e  %.0f tokens/s  %.0f ms/step  ETA %s", r->step,
-               r->total, l->loss, r->norm, r->lr, l->rate, 1e3 * per_step, left);
+        cs_log(CS_LOG_INFO,
+               "step %" PRIu64 "/%" PRIu64 "  loss %.4f  grad norm %.3f  lr %.2e  %.0f tokens/s  %.0f ms/step  ETA %s",
+               r->step, r->total, l->loss, r->norm, r->lr, l->rate, 1e3 * per_step, left);
     }
 }
 

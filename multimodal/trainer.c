@@ -39,17 +39,17 @@ typedef struct trainer {
     mm_train_log *log;
     nn_train_state state;
     uint64_t total;
-    uint8_t *compete;    /* [total][mixtures] the schedule, a row a step */
+    uint8_t *compete; /* [total][mixtures] the schedule, a row a step */
     nn_root *roots;
-    mm_batch **batches;  /* [accumulate] of the present step */
-    vk_range figures;    /* device: [accumulate] losses, gradient norm, then per mixture its floats */
+    mm_batch **batches; /* [accumulate] of the present step */
+    vk_range figures;   /* device: [accumulate] losses, gradient norm, then per mixture its floats */
     uint64_t figure_count;
     pending pending[PENDING];
-    uint64_t read;       /* steps whose figures have been read */
-    uint64_t waits;      /* host waits inside of steps */
+    uint64_t read;  /* steps whose figures have been read */
+    uint64_t waits; /* host waits inside of steps */
 } trainer;
 
-/* ---- opening ---------------------------------------------------------------------------------------------------------- */
+/* ---- opening ---------------------------------------------------------------------------------------------------- */
 
 static bool open_data(trainer *t)
 {
@@ -90,9 +90,11 @@ static bool need(const char *value, const char *key, const char *config)
 static bool open_inputs(trainer *t)
 {
     const mm_train_params *p = t->params;
-    return mm_config_read(&t->config, p->config, p->sets, p->set_count) && need(t->config.data.train, "data.train", p->config) &&
+    return mm_config_read(&t->config, p->config, p->sets, p->set_count) &&
+           need(t->config.data.train, "data.train", p->config) &&
            need(t->config.data.tokenizer, "data.tokenizer", p->config) &&
-           (t->tokenizer = mm_tokenizer_load(t->config.data.tokenizer)) && mm_config_format(&t->config, t->tokenizer, &t->format);
+           (t->tokenizer = mm_tokenizer_load(t->config.data.tokenizer)) &&
+           mm_config_format(&t->config, t->tokenizer, &t->format);
 }
 
 static bool open_model(trainer *t)
@@ -116,14 +118,16 @@ static bool make_schedule(trainer *t)
     nn_train_state *s = &t->state;
     if (!t->model->mixtures)
         return true;
-    if (!s->schedule && !nn_competition_draw(t->model->mixtures, t->total, c->rate, c->warmup, c->max_layers, (uint64_t)t->config.seed, s))
+    if (!s->schedule && !nn_competition_draw(t->model->mixtures, t->total, c->rate, c->warmup, c->max_layers,
+                                             (uint64_t)t->config.seed, s))
         return false;
     size_t mixtures = (size_t)t->model->mixtures;
     if (!(t->compete = cs_alloc((size_t)t->total, mixtures, "the competition schedule")))
         return false;
     for (uint64_t step = (uint64_t)s->schedule_first; step < t->total; step++)
         for (size_t i = 0; i < mixtures; i++)
-            t->compete[step * mixtures + i] = s->schedule[(int64_t)i * s->schedule_steps + (int64_t)step - s->schedule_first];
+            t->compete[step * mixtures + i] =
+                s->schedule[(int64_t)i * s->schedule_steps + (int64_t)step - s->schedule_first];
     return true;
 }
 
@@ -131,7 +135,8 @@ static bool same_config(const trainer *t, const char *folder)
 {
     char *path = cs_join(folder, "config.json");
     mm_config *saved = cs_alloc(1, sizeof *saved, "the configuration");
-    bool ok = path && saved && mm_config_read(saved, path, NULL, 0) && mm_decoder_complete(&saved->text, mm_tokenizer_size(t->tokenizer));
+    bool ok = path && saved && mm_config_read(saved, path, NULL, 0) &&
+              mm_decoder_complete(&saved->text, mm_tokenizer_size(t->tokenizer));
     if (ok && !cs_config_same(&t->config.tables, &saved->tables))
         ok = cs_fail_in("%s: this checkpoint is of another configuration", path);
     if (saved)
@@ -161,7 +166,8 @@ static bool open_run(trainer *t)
 {
     const char *out = t->params->out;
     if (!t->params->resume && mm_run_exists(out))
-        return cs_fail("%s: has checkpoints already; go on from them with --resume or name another folder with --out", out);
+        return cs_fail("%s: has checkpoints already; go on from them with --resume or name another folder with --out",
+                       out);
     if (t->params->resume && !mm_run_exists(out))
         return cs_fail("%s: has no checkpoint to go on from; leave out --resume to start a new run", out);
     if (!mm_run_prepare(out))
@@ -185,7 +191,8 @@ static bool make_buffers(trainer *t)
 
 static bool trainer_open(trainer *t)
 {
-    /* The run's folder comes after everything that may be wrong with the inputs, so that a mistake leaves none behind. */
+    /* The run's folder comes after everything that may be wrong with the inputs, so that a mistake leaves none behind.
+     */
     if (!open_inputs(t) || !open_data(t) || !open_model(t) || !open_run(t) || !open_loader(t, t->state.step))
         return false;
     t->total = total_steps(t);
@@ -213,7 +220,7 @@ static bool trainer_close(trainer *t)
     return ok;
 }
 
-/* ---- one step --------------------------------------------------------------------------------------------------------- */
+/* ---- one step --------------------------------------------------------------------------------------------------- */
 
 static bool copy_figure(trainer *t, uint64_t at, const nn_tensor *from)
 {
@@ -291,7 +298,8 @@ static bool record_step(trainer *t, uint64_t step, pending *p)
     if (!next_batches(t, &labels, &p->tokens))
         return false;
     p->step = step + 1;
-    p->lr = nn_lr((enum nn_schedule)c->schedule, c->lr, c->min_lr_ratio, step, (uint64_t)((double)c->warmup * (double)t->total), t->total);
+    p->lr = nn_lr((enum nn_schedule)c->schedule, c->lr, c->min_lr_ratio, step,
+                  (uint64_t)((double)c->warmup * (double)t->total), t->total);
     p->competed = t->compete ? t->compete + step * (uint64_t)t->model->mixtures : NULL;
     uint64_t waits = vk_counters_get(t->device).host_waits;
     if (!nn_params_zero_grad(t->model->params))
@@ -299,10 +307,15 @@ static bool record_step(trainer *t, uint64_t step, pending *p)
     for (int i = 0; i < c->accumulate; i++)
         if (!run_micro(t, i, labels, p->competed))
             return false;
-    const nn_adamw adamw = {.lr = (float)p->lr, .beta1 = c->beta1, .beta2 = c->beta2, .eps = c->eps, .decay = c->weight_decay, .clip = c->clip};
+    const nn_adamw adamw = {.lr = (float)p->lr,
+                            .beta1 = c->beta1,
+                            .beta2 = c->beta2,
+                            .eps = c->eps,
+                            .decay = c->weight_decay,
+                            .clip = c->clip};
     vk_range norm = {t->figures.block, t->figures.offset + (uint64_t)c->accumulate * 4, 4};
-    if (!nn_params_step(t->model->params, &adamw, step + 1, norm) || !(p->ticket = vk_read_later(t->device, t->figures)) ||
-        !(p->value = vk_submit(t->device)))
+    if (!nn_params_step(t->model->params, &adamw, step + 1, norm) ||
+        !(p->ticket = vk_read_later(t->device, t->figures)) || !(p->value = vk_submit(t->device)))
         return false;
     t->waits += vk_counters_get(t->device).host_waits - waits;
     free_batches(t);
@@ -339,7 +352,8 @@ static bool log_step(trainer *t, const pending *p)
     blank_missing(t, p, figures + accumulate + 1);
     bool ok = mm_train_log_step(t->log, &r);
     if (ok && !isfinite(r.loss))
-        ok = cs_fail("step %llu: the loss is %f; a smaller train.lr or a train.clip may help", (unsigned long long)p->step, r.loss);
+        ok = cs_fail("step %llu: the loss is %f; a smaller train.lr or a train.clip may help",
+                     (unsigned long long)p->step, r.loss);
     free(figures);
     return ok;
 }
@@ -392,8 +406,8 @@ static void summary(const trainer *t)
     cs_log(CS_LOG_INFO, "device memory: %.1f MiB at most; padding: %.1f%% of the tokens", (double)m.peak / (1 << 20),
            100.0 * (double)l.padding / (double)(l.tokens + l.padding + 1));
     if (l.dropped_turns || l.cut_samples || l.bad_images)
-        cs_log(CS_LOG_WARN, "data.max_tokens dropped %zu turns and cut %zu samples; %zu pictures were unreadable", l.dropped_turns,
-               l.cut_samples, l.bad_images);
+        cs_log(CS_LOG_WARN, "data.max_tokens dropped %zu turns and cut %zu samples; %zu pictures were unreadable",
+               l.dropped_turns, l.cut_samples, l.bad_images);
 }
 
 bool mm_train(const mm_train_params *params, bool *stopped)
@@ -402,8 +416,9 @@ bool mm_train(const mm_train_params *params, bool *stopped)
     *stopped = false;
     bool ok = trainer_open(&t);
     if (ok) {
-        cs_log(CS_LOG_INFO, "%llu parameters, %d mixtures of experts, %zu samples, %llu steps", (unsigned long long)nn_params_elements(t.model->params, false),
-               t.model->mixtures, t.data->count, (unsigned long long)t.total);
+        cs_log(CS_LOG_INFO, "%llu parameters, %d mixtures of experts, %zu samples, %llu steps",
+               (unsigned long long)nn_params_elements(t.model->params, false), t.model->mixtures, t.data->count,
+               (unsigned long long)t.total);
         ok = train(&t, stopped);
         if (t.batches)
             free_batches(&t);

@@ -6,7 +6,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 
-#define FIELD(key, type, member, min, max, fallback, doc, ...)                                                              \
+#define FIELD(key, type, member, min, max, fallback, doc, ...) \
     {key, type, CS_MEMBER(mm_vision_config, member), min, max, fallback, doc, ##__VA_ARGS__}
 
 const cs_field mm_vision_fields[] = {
@@ -16,9 +16,12 @@ const cs_field mm_vision_fields[] = {
     FIELD("layers", CS_INT, layers, 0, 256, "3", "transformer layers; 0: no tower, a model of text only"),
     FIELD("heads", CS_INT, heads, 1, 256, "4", "attention heads; divides `width`"),
     FIELD("hidden", CS_INT, hidden, 1, 1 << 20, "256", "width inside the feed-forward blocks"),
-    FIELD("activation", CS_ENUM, ffn, 0, 0, "\"gelu\"", "of the feed-forward blocks: SigLIP has gelu_tanh, CLIP quick_gelu", nn_ffn_names),
-    FIELD("feature_layer", CS_INT, feature_layer, -256, -1, "-1", "layer that the projector reads: -1 the last, -2 the one before it, ...; layers above it are not run"),
-    FIELD("class_token", CS_BOOL, class_token, 0, 0, "false", "a learned token in front of the patches (CLIP); not passed on"),
+    FIELD("activation", CS_ENUM, ffn, 0, 0, "\"gelu\"",
+          "of the feed-forward blocks: SigLIP has gelu_tanh, CLIP quick_gelu", nn_ffn_names),
+    FIELD("feature_layer", CS_INT, feature_layer, -256, -1, "-1",
+          "layer that the projector reads: -1 the last, -2 the one before it, ...; layers above it are not run"),
+    FIELD("class_token", CS_BOOL, class_token, 0, 0, "false",
+          "a learned token in front of the patches (CLIP); not passed on"),
     FIELD("pre_norm", CS_BOOL, pre_norm, 0, 0, "false", "LayerNorm behind the embeddings (CLIP)"),
     FIELD("post_norm", CS_BOOL, post_norm, 0, 0, "true", "LayerNorm on the features"),
     FIELD("eps", CS_FLOAT, eps, 1e-12, 1, "1e-6", "added to the variance in LayerNorm"),
@@ -51,15 +54,21 @@ bool mm_vision_init(mm_vision *v, nn_params *set, const mm_vision_config *config
     if (!(v->block = cs_alloc((size_t)v->blocks, sizeof *v->block, "the vision tower")))
         return false;
     if (!nn_linear_init(&v->patch, set, "vision.patch", 3 * config->patch * config->patch, width, true) ||
-        !(v->position = nn_param_add(set, "vision.position", 2, (int64_t[]){tokens, width}, NN_INIT_NORMAL, 0.02f, true)))
+        !(v->position =
+              nn_param_add(set, "vision.position", 2, (int64_t[]){tokens, width}, NN_INIT_NORMAL, 0.02f, true)))
         return false;
     if (config->class_token &&
         !(v->class_token = nn_param_add(set, "vision.class", 2, (int64_t[]){one, width}, NN_INIT_NORMAL, 0.02f, true)))
         return false;
     if (config->pre_norm && !nn_norm_init(&v->pre, set, "vision.pre_norm", width, false, config->eps))
         return false;
-    nn_block_config block = {.width = width, .hidden = config->hidden, .heads = config->heads, .kv_heads = config->heads,
-                             .head_dim = config->width / config->heads, .bias = true, .eps = config->eps,
+    nn_block_config block = {.width = width,
+                             .hidden = config->hidden,
+                             .heads = config->heads,
+                             .kv_heads = config->heads,
+                             .head_dim = config->width / config->heads,
+                             .bias = true,
+                             .eps = config->eps,
                              .ffn = (enum nn_ffn)config->ffn};
     for (int i = 0; i < v->blocks; i++) {
         char prefix[64];
@@ -121,18 +130,19 @@ static nn_tensor *put_class(nn_tape *tape, mm_vision *v, nn_tensor *x, int image
     if (!make_index(v, images))
         return NULL;
     const int64_t patches = (int64_t)images * mm_vision_patches(&v->config), n = patches + images, index = 3 * n + 2;
-    return nn_embedding(tape, v->class_token, nn_input(tape, NN_I32, 1, &n, v->ids), nn_input(tape, NN_I32, 1, &index, v->index), x,
-                        nn_input(tape, NN_I32, 1, &patches, v->places));
+    return nn_embedding(tape, v->class_token, nn_input(tape, NN_I32, 1, &n, v->ids),
+                        nn_input(tape, NN_I32, 1, &index, v->index), x, nn_input(tape, NN_I32, 1, &patches, v->places));
 }
 
 static nn_tensor *take_class(nn_tape *tape, mm_vision *v, nn_tensor *x, int images)
 {
     const int64_t patches = (int64_t)images * mm_vision_patches(&v->config), n = patches + images;
-    return nn_gather_rows(tape, nn_reshape(tape, x, 2, (int64_t[]){n, v->config.width}), nn_input(tape, NN_I32, 1, &patches, v->rows),
-                          nn_input(tape, NN_I32, 1, &n, v->inverse));
+    return nn_gather_rows(tape, nn_reshape(tape, x, 2, (int64_t[]){n, v->config.width}),
+                          nn_input(tape, NN_I32, 1, &patches, v->rows), nn_input(tape, NN_I32, 1, &n, v->inverse));
 }
 
-nn_tensor *mm_vision_forward(nn_tape *tape, mm_vision *v, nn_tensor *patches, int images, nn_pass_context *c, bool recompute)
+nn_tensor *mm_vision_forward(nn_tape *tape, mm_vision *v, nn_tensor *patches, int images, nn_pass_context *c,
+                             bool recompute)
 {
     const mm_vision_config *f = &v->config;
     const int64_t p = mm_vision_patches(f), tokens = p + f->class_token;

@@ -6,13 +6,13 @@
 #include "nn/layers.h"
 
 typedef struct mm_vision_config {
-    int size, patch;     /* side of picture and patch in pixels; patch divides size */
+    int size, patch; /* side of picture and patch in pixels; patch divides size */
     int width, layers, heads, hidden;
-    int ffn;             /* enum nn_ffn */
-    int feature_layer;   /* whose output the projector reads: -1 the last, -2 the one before (LLaVA's choice), ... */
-    bool class_token;    /* CLIP: a learned token in front, not passed on */
-    bool pre_norm;       /* CLIP: LayerNorm behind the embeddings */
-    bool post_norm;      /* LayerNorm on the features */
+    int ffn;           /* enum nn_ffn */
+    int feature_layer; /* whose output the projector reads: -1 the last, -2 the one before (LLaVA's choice), ... */
+    bool class_token;  /* CLIP: a learned token in front, not passed on */
+    bool pre_norm;     /* CLIP: LayerNorm behind the embeddings */
+    bool post_norm;    /* LayerNorm on the features */
     float eps;
 } mm_vision_config;
 
@@ -21,11 +21,11 @@ extern const size_t mm_vision_field_count;
 
 typedef struct mm_vision {
     mm_vision_config config;
-    nn_linear_layer patch; /* [width, 3 patch^2] */
-    nn_tensor *position;   /* [P (+1), width] */
-    nn_tensor *class_token;/* [1, width] or NULL */
+    nn_linear_layer patch;  /* [width, 3 patch^2] */
+    nn_tensor *position;    /* [P (+1), width] */
+    nn_tensor *class_token; /* [1, width] or NULL */
     nn_norm_layer pre, post;
-    nn_block *block;       /* [blocks] only those below the feature layer */
+    nn_block *block; /* [blocks] only those below the feature layer */
     int blocks;
     int32_t *ids, *index, *places; /* of the class token's look-up, for `images` pictures */
     int32_t *rows, *inverse;       /* of the patches behind the class tokens */
@@ -38,6 +38,7 @@ int mm_vision_patches(const mm_vision_config *c);
 bool mm_vision_init(mm_vision *v, nn_params *set, const mm_vision_config *config, const nn_moe_config *moe);
 void mm_vision_release(mm_vision *v);
 /* patches [images * P, 3 patch^2] -> features [images * P, width]. */
-nn_tensor *mm_vision_forward(nn_tape *tape, mm_vision *v, nn_tensor *patches, int images, nn_pass_context *c, bool recompute);
+nn_tensor *mm_vision_forward(nn_tape *tape, mm_vision *v, nn_tensor *patches, int images, nn_pass_context *c,
+                             bool recompute);
 
 #endif

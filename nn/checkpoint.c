@@ -78,7 +78,7 @@ bool nn_params_load(nn_params *set, const char *path)
     return ok;
 }
 
-/* ---- training state ------------------------------------------------------------------------------------------------ */
+/* ---- training state --------------------------------------------------------------------------------------------- */
 
 static bool write_state(nn_st_writer *w, nn_params *set, const nn_train_state *s)
 {
@@ -97,7 +97,8 @@ static bool write_state(nn_st_writer *w, nn_params *set, const nn_train_state *s
             if (nn_params_at(set, i)->trainable)
                 ok = declare(w, moments[k].prefix, nn_params_at(set, i));
     if (ok && s->schedule)
-        ok = nn_safetensors_declare(w, "competition.table", NN_ST_U8, 2, (int64_t[]){s->schedule_layers, s->schedule_steps});
+        ok = nn_safetensors_declare(w, "competition.table", NN_ST_U8, 2,
+                                    (int64_t[]){s->schedule_layers, s->schedule_steps});
     for (int k = 0; k < 2; k++)
         for (size_t i = 0; ok && i < nn_params_count(set); i++)
             if (nn_params_at(set, i)->trainable)
@@ -131,7 +132,8 @@ static bool read_number(const nn_safetensors *st, const char *key, uint64_t *val
 static bool read_state(const nn_safetensors *st, nn_params *set, nn_train_state *s)
 {
     uint64_t first = 0;
-    if (!read_number(st, "step", &s->step) || !read_number(st, "seed", &s->seed) || !read_number(st, "schedule_first", &first))
+    if (!read_number(st, "step", &s->step) || !read_number(st, "seed", &s->seed) ||
+        !read_number(st, "schedule_first", &first))
         return false;
     s->schedule_first = (int64_t)first;
     for (int k = 0; k < 2; k++)

@@ -1,4 +1,5 @@
-/* Parameters and training state as safetensors files. Both are replaced atomically and load bit for bit what was saved. */
+/* Parameters and training state as safetensors files. Both are replaced atomically and load bit for bit what was saved.
+ */
 #ifndef NN_CHECKPOINT_H
 #define NN_CHECKPOINT_H
 

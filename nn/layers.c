@@ -7,8 +7,8 @@
 
 enum { NAME_BYTES = 160 };
 
-static nn_tensor *add(nn_params *set, const char *prefix, const char *name, int dims, const int64_t *shape, enum nn_init init,
-                      float scale, bool decay)
+static nn_tensor *add(nn_params *set, const char *prefix, const char *name, int dims, const int64_t *shape,
+                      enum nn_init init, float scale, bool decay)
 {
     char full[NAME_BYTES];
     snprintf(full, sizeof full, "%s.%s", prefix, name);
@@ -43,20 +43,23 @@ nn_tensor *nn_norm_forward(nn_tape *tape, const nn_norm_layer *l, nn_tensor *x)
     return l->bias ? nn_layer_norm(tape, x, l->gain, l->bias, l->eps) : nn_rms_norm(tape, x, l->gain, l->eps);
 }
 
-/* ---- feed-forward ------------------------------------------------------------------------------------------------- */
+/* ---- feed-forward ----------------------------------------------------------------------------------------------- */
 
-static bool init_part(nn_linear_layer *l, nn_params *set, const char *prefix, const char *name, int64_t in, int64_t out, bool bias)
+static bool init_part(nn_linear_layer *l, nn_params *set, const char *prefix, const char *name, int64_t in, int64_t out,
+                      bool bias)
 {
     char full[NAME_BYTES];
     snprintf(full, sizeof full, "%s.%s", prefix, name);
     return nn_linear_init(l, set, full, in, out, bias);
 }
 
-bool nn_mlp_init(nn_mlp *l, nn_params *set, const char *prefix, int64_t in, int64_t hidden, int64_t out, enum nn_ffn kind)
+bool nn_mlp_init(nn_mlp *l, nn_params *set, const char *prefix, int64_t in, int64_t hidden, int64_t out,
+                 enum nn_ffn kind)
 {
     bool gated = kind == NN_FFN_SWIGLU;
     *l = (nn_mlp){.kind = kind};
-    return init_part(&l->up, set, prefix, "w1", in, hidden, !gated) && init_part(&l->down, set, prefix, "w2", hidden, out, !gated) &&
+    return init_part(&l->up, set, prefix, "w1", in, hidden, !gated) &&
+           init_part(&l->down, set, prefix, "w2", hidden, out, !gated) &&
            (!gated || init_part(&l->gate, set, prefix, "w3", in, hidden, false));
 }
 
@@ -70,8 +73,8 @@ nn_tensor *nn_mlp_forward(nn_tape *tape, const nn_mlp *l, nn_tensor *x)
     return nn_linear_forward(tape, &l->down, h);
 }
 
-bool nn_feed_forward_init(nn_feed_forward *l, nn_params *set, const char *prefix, int64_t in, int64_t hidden, int64_t out,
-                          enum nn_ffn kind, const nn_moe_config *moe)
+bool nn_feed_forward_init(nn_feed_forward *l, nn_params *set, const char *prefix, int64_t in, int64_t hidden,
+                          int64_t out, enum nn_ffn kind, const nn_moe_config *moe)
 {
     *l = (nn_feed_forward){.mixture = moe && moe->experts > 0};
     if (!l->mixture)
@@ -91,9 +94,10 @@ nn_tensor *nn_feed_forward_forward(nn_tape *tape, const nn_feed_forward *l, nn_t
     return nn_moe_forward(tape, &l->moe, x, c->training, compete, r) ? r->output : NULL;
 }
 
-/* ---- transformer block ---------------------------------------------------------------------------------------------- */
+/* ---- transformer block ------------------------------------------------------------------------------------------ */
 
-bool nn_block_init(nn_block *l, nn_params *set, const char *prefix, const nn_block_config *config, const nn_moe_config *moe)
+bool nn_block_init(nn_block *l, nn_params *set, const char *prefix, const nn_block_config *config,
+                   const nn_moe_config *moe)
 {
     const nn_block_config *c = config;
     *l = (nn_block){.config = *c};
@@ -111,7 +115,8 @@ bool nn_block_init(nn_block *l, nn_params *set, const char *prefix, const nn_blo
            nn_feed_forward_init(&l->ffn, set, ffn, c->width, c->hidden, c->width, c->ffn, moe);
 }
 
-nn_tensor *nn_block_forward(nn_tape *tape, const nn_block *l, nn_tensor *x, nn_tensor *cache_k, nn_tensor *cache_v, nn_pass_context *c)
+nn_tensor *nn_block_forward(nn_tape *tape, const nn_block *l, nn_tensor *x, nn_tensor *cache_k, nn_tensor *cache_v,
+                            nn_pass_context *c)
 {
     const nn_block_config *b = &l->config;
     nn_tensor *qkv = nn_linear_forward(tape, &l->qkv, nn_norm_forward(tape, &l->norm1, x));

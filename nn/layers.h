@@ -29,7 +29,8 @@ typedef struct nn_mlp {
     nn_linear_layer up, down, gate; /* gate: w3, of SwiGLU only */
 } nn_mlp;
 
-bool nn_mlp_init(nn_mlp *l, nn_params *set, const char *prefix, int64_t in, int64_t hidden, int64_t out, enum nn_ffn kind);
+bool nn_mlp_init(nn_mlp *l, nn_params *set, const char *prefix, int64_t in, int64_t hidden, int64_t out,
+                 enum nn_ffn kind);
 nn_tensor *nn_mlp_forward(nn_tape *tape, const nn_mlp *l, nn_tensor *x);
 
 /* A feed-forward block that is dense or, with moe.experts > 0, a mixture of experts. */
@@ -40,8 +41,8 @@ typedef struct nn_feed_forward {
 } nn_feed_forward;
 
 /* The experts' kind and, where moe->hidden is 0, their hidden width are the dense block's. */
-bool nn_feed_forward_init(nn_feed_forward *l, nn_params *set, const char *prefix, int64_t in, int64_t hidden, int64_t out,
-                          enum nn_ffn kind, const nn_moe_config *moe);
+bool nn_feed_forward_init(nn_feed_forward *l, nn_params *set, const char *prefix, int64_t in, int64_t hidden,
+                          int64_t out, enum nn_ffn kind, const nn_moe_config *moe);
 
 /* What one pass through a stack of layers shares: who sees whom, and where mixtures report. */
 typedef struct nn_pass_context {
@@ -77,8 +78,10 @@ typedef struct nn_block {
     nn_feed_forward ffn;
 } nn_block;
 
-bool nn_block_init(nn_block *l, nn_params *set, const char *prefix, const nn_block_config *config, const nn_moe_config *moe);
+bool nn_block_init(nn_block *l, nn_params *set, const char *prefix, const nn_block_config *config,
+                   const nn_moe_config *moe);
 /* x [B, T, width]; cache_k, cache_v [room, kv_heads * head_dim] for generation (B = 1), else NULL. */
-nn_tensor *nn_block_forward(nn_tape *tape, const nn_block *l, nn_tensor *x, nn_tensor *cache_k, nn_tensor *cache_v, nn_pass_context *c);
+nn_tensor *nn_block_forward(nn_tape *tape, const nn_block *l, nn_tensor *x, nn_tensor *cache_k, nn_tensor *cache_v,
+                            nn_pass_context *c);
 
 #endif

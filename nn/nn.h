@@ -5,8 +5,8 @@
  * first kernel is recorded, each activation's memory is taken right before its first use and returned right after its
  * last one, segments can be recomputed instead of kept, and a dry run predicts the peak.
  *
- * Error rule for building: a call with a NULL tensor returns NULL at once and keeps the first error, so a chain of calls is
- * checked once, at its end. */
+ * Error rule for building: a call with a NULL tensor returns NULL at once and keeps the first error, so a chain of
+ * calls is checked once, at its end. */
 #ifndef NN_NN_H
 #define NN_NN_H
 
@@ -26,8 +26,8 @@ typedef struct nn_node nn_node;
 typedef struct nn_op nn_op;
 typedef struct nn_param nn_param;
 
-/* A dense row-major tensor. Owned by the tape (activations, inputs) or by a parameter set. The fields are for operators;
- * models use the functions. */
+/* A dense row-major tensor. Owned by the tape (activations, inputs) or by a parameter set. The fields are for
+ * operators; models use the functions. */
 typedef struct nn_tensor {
     enum nn_dtype dtype;
     int dims;
@@ -48,7 +48,7 @@ int64_t nn_count(const nn_tensor *t);
 int64_t nn_rows(const nn_tensor *t);
 int64_t nn_cols(const nn_tensor *t);
 
-/* ---- building ---------------------------------------------------------------------------------------------------- */
+/* ---- building --------------------------------------------------------------------------------------------------- */
 
 nn_tape *nn_tape_new(vk_device *device);
 /* Forgets all nodes and releases all memory of the last run (kept tensors too), keeping the tape for the next step. */
@@ -72,11 +72,12 @@ nn_tensor *nn_reshape(nn_tape *tape, nn_tensor *t, int dims, const int64_t *shap
 void nn_recompute_begin(nn_tape *tape);
 void nn_recompute_end(nn_tape *tape);
 
-/* Appends one node; `params` (op->param_bytes bytes) is copied; a NULL tensor in `in` is an absent optional input where the
- * operator allows one (op->optional). out[i] receive the outputs (all the op has). Called by the wrappers in nn/ops.h. */
+/* Appends one node; `params` (op->param_bytes bytes) is copied; a NULL tensor in `in` is an absent optional input where
+ * the operator allows one (op->optional). out[i] receive the outputs (all the op has). Called by the wrappers in
+ * nn/ops.h. */
 bool nn_apply(nn_tape *tape, const nn_op *op, const void *params, nn_tensor *const *in, int ins, nn_tensor **out);
 
-/* ---- running ----------------------------------------------------------------------------------------------------- */
+/* ---- running ---------------------------------------------------------------------------------------------------- */
 
 /* Where the backward pass starts: `tensor` gets the gradient `weight` in every element, or the host values `seed`. */
 typedef struct nn_root {
@@ -85,15 +86,15 @@ typedef struct nn_root {
     const float *seed;
 } nn_root;
 
-/* Records the forward pass and, if `roots` is not NULL, the backward pass, which adds to the gradients of the parameters.
- * Nothing is submitted and nothing waits. A tape runs once per reset. */
+/* Records the forward pass and, if `roots` is not NULL, the backward pass, which adds to the gradients of the
+ * parameters. Nothing is submitted and nothing waits. A tape runs once per reset. */
 bool nn_tape_run(nn_tape *tape, const nn_root *roots, int count);
 
 /* Reads a kept tensor (or a kept gradient) to the host; submits and waits. */
 bool nn_read(nn_tape *tape, const nn_tensor *t, void *host);
 bool nn_read_grad(nn_tape *tape, const nn_tensor *t, float *host);
 
-/* ---- operators --------------------------------------------------------------------------------------------------- */
+/* ---- operators -------------------------------------------------------------------------------------------------- */
 
 struct nn_node {
     const nn_op *op;
@@ -105,11 +106,11 @@ struct nn_node {
 
 /* What the double-precision references see. Integer tensors come as their values. */
 typedef struct nn_ref {
-    const nn_node *node;             /* shapes and parameters */
-    const double *in[NN_MAX_IN];     /* NULL: absent optional input */
-    double *out[NN_MAX_OUT];         /* written by forward, read by backward */
-    const double *dout[NN_MAX_OUT];  /* backward: NULL for integer and aux_out outputs */
-    double *din[NN_MAX_IN];          /* backward: contributions are ADDED; NULL where not wanted */
+    const nn_node *node;            /* shapes and parameters */
+    const double *in[NN_MAX_IN];    /* NULL: absent optional input */
+    double *out[NN_MAX_OUT];        /* written by forward, read by backward */
+    const double *dout[NN_MAX_OUT]; /* backward: NULL for integer and aux_out outputs */
+    double *din[NN_MAX_IN];         /* backward: contributions are ADDED; NULL where not wanted */
 } nn_ref;
 
 /* How the selftest, the unit tests and the benchmark fill an input. */
@@ -133,7 +134,8 @@ typedef struct nn_case {
         bool no_grad;
     } in[NN_MAX_IN];
     const void *params;
-    /* Writes input `i` (as doubles, also integers); called in order of i with what is already filled in values[0..i-1]. */
+    /* Writes input `i` (as doubles, also integers); called in order of i with what is already filled in values[0..i-1].
+     */
     void (*fill)(const struct nn_case *c, int i, double *const *values);
     bool bench; /* a size for timing, skipped by the selftest */
 } nn_case;
@@ -142,11 +144,11 @@ typedef struct nn_case {
 struct nn_op {
     const char *name;
     int ins, outs;
-    uint32_t optional;         /* bit i: input i may be absent */
-    uint32_t keep_in, keep_out;/* bit i: backward reads input / output i */
-    uint32_t aux_out;          /* bit i: float output i is a saved statistic or a log value and takes no gradient */
-    bool stops_gradient;       /* backward leaves out a path on purpose (stop-gradient): no finite differences */
-    size_t param_bytes;        /* of the operator's parameter struct, <= NN_MAX_PARAM_BYTES */
+    uint32_t optional;          /* bit i: input i may be absent */
+    uint32_t keep_in, keep_out; /* bit i: backward reads input / output i */
+    uint32_t aux_out;           /* bit i: float output i is a saved statistic or a log value and takes no gradient */
+    bool stops_gradient;        /* backward leaves out a path on purpose (stop-gradient): no finite differences */
+    size_t param_bytes;         /* of the operator's parameter struct, <= NN_MAX_PARAM_BYTES */
     /* Checks inputs and parameters and fills dtype, dims, shape of every out[i]; errors name the operator. */
     bool (*infer)(nn_node *node);
     bool (*forward)(nn_exec *x, const nn_node *node);
@@ -178,7 +180,7 @@ vk_bind nn_din_bind(nn_exec *x, nn_tensor *t, bool *accumulate);
 /* Memory for this node's present pass only. */
 vk_bind nn_scratch(nn_exec *x, uint64_t bytes);
 
-/* ---- parameters -------------------------------------------------------------------------------------------------- */
+/* ---- parameters ------------------------------------------------------------------------------------------------- */
 
 enum nn_init { NN_INIT_ZERO, NN_INIT_ONE, NN_INIT_NORMAL, NN_INIT_UNIFORM }; /* normal: std; uniform: +- bound */
 
@@ -198,14 +200,14 @@ typedef struct nn_params nn_params;
 
 nn_params *nn_params_new(vk_device *device);
 void nn_params_free(nn_params **set);
-/* Declares a parameter. Order of declaration is the order of names in a checkpoint. The tensor can be used on tapes after
- * nn_params_allocate(). NULL on failure (name used twice, bad shape). */
-nn_tensor *nn_param_add(nn_params *set, const char *name, int dims, const int64_t *shape, enum nn_init init, float scale,
-                        bool decay);
+/* Declares a parameter. Order of declaration is the order of names in a checkpoint. The tensor can be used on tapes
+ * after nn_params_allocate(). NULL on failure (name used twice, bad shape). */
+nn_tensor *nn_param_add(nn_params *set, const char *name, int dims, const int64_t *shape, enum nn_init init,
+                        float scale, bool decay);
 /* Parameters whose name starts with `prefix` get no gradient; before nn_params_allocate(). */
 void nn_params_freeze(nn_params *set, const char *prefix);
-/* Lays out and allocates the slabs; with `training` also gradients and moments. Values are drawn from (seed, name): adding a
- * parameter does not change the others. */
+/* Lays out and allocates the slabs; with `training` also gradients and moments. Values are drawn from (seed, name):
+ * adding a parameter does not change the others. */
 bool nn_params_allocate(nn_params *set, bool training, uint64_t seed);
 size_t nn_params_count(const nn_params *set);
 nn_param *nn_params_at(const nn_params *set, size_t i);
@@ -215,7 +217,7 @@ uint64_t nn_params_elements(const nn_params *set, bool trainable_only);
 bool nn_param_read(nn_params *set, const nn_param *p, int which, float *host);
 bool nn_param_write(nn_params *set, const nn_param *p, int which, const float *host);
 
-/* ---- optimizer --------------------------------------------------------------------------------------------------- */
+/* ---- optimizer -------------------------------------------------------------------------------------------------- */
 
 /* AdamW (Loshchilov & Hutter 2019): decoupled decay, bias-corrected moments. */
 typedef struct nn_adamw {

@@ -39,7 +39,8 @@ void nn_params_free(nn_params **set)
     *set = NULL;
 }
 
-nn_tensor *nn_param_add(nn_params *set, const char *name, int dims, const int64_t *shape, enum nn_init init, float scale, bool decay)
+nn_tensor *nn_param_add(nn_params *set, const char *name, int dims, const int64_t *shape, enum nn_init init,
+                        float scale, bool decay)
 {
     if (set->allocated)
         return cs_fail("parameter '%s': the set is laid out already", name), NULL;
@@ -54,15 +55,19 @@ nn_tensor *nn_param_add(nn_params *set, const char *name, int dims, const int64_
     nn_param *p = cs_alloc(1, sizeof *p, "a parameter");
     if (!p)
         return NULL;
-    *p = (nn_param){.tensor = {.dtype = NN_F32, .dims = dims, .keep = true}, .init = init, .scale = scale, .decay = decay, .trainable = true};
+    *p = (nn_param){.tensor = {.dtype = NN_F32, .dims = dims, .keep = true},
+                    .init = init,
+                    .scale = scale,
+                    .decay = decay,
+                    .trainable = true};
     snprintf(p->name, sizeof p->name, "%s", name);
     p->tensor.param = p;
     int64_t n = 1;
     for (int i = 0; i < NN_MAX_DIMS; i++) {
         p->tensor.shape[i] = i < dims ? shape[i] : 1;
         if (p->tensor.shape[i] < 1 || n > INT32_MAX / p->tensor.shape[i]) {
-            cs_fail("parameter '%s': dimension %d is %lld; sizes must be positive and at most 2^31 elements in all", name, i,
-                    (long long)p->tensor.shape[i]);
+            cs_fail("parameter '%s': dimension %d is %lld; sizes must be positive and at most 2^31 elements in all",
+                    name, i, (long long)p->tensor.shape[i]);
             free(p);
             return NULL;
         }
@@ -79,7 +84,7 @@ void nn_params_freeze(nn_params *set, const char *prefix)
             set->param[i]->trainable = false;
 }
 
-/* ---- layout ---------------------------------------------------------------------------------------------------------- */
+/* ---- layout ----------------------------------------------------------------------------------------------------- */
 
 static bool place(nn_params *set, nn_param *p)
 {
@@ -178,7 +183,7 @@ bool nn_params_allocate(nn_params *set, bool training, uint64_t seed)
     return true;
 }
 
-/* ---- access ------------------------------------------------------------------------------------------------------------ */
+/* ---- access ----------------------------------------------------------------------------------------------------- */
 
 size_t nn_params_count(const nn_params *set)
 {

@@ -8,19 +8,19 @@
 #include "base/memory.h"
 #include "base/random.h"
 
-/* ---- one case: inputs, device results, references ------------------------------------------------------------------ */
+/* ---- one case: inputs, device results, references --------------------------------------------------------------- */
 
 typedef struct bench {
     const nn_op *op;
     const nn_case *c;
     nn_tape *tape;
     nn_tensor *in[NN_MAX_IN], *out[NN_MAX_OUT];
-    void *host[NN_MAX_IN];            /* what the device gets */
-    double *in_value[NN_MAX_IN];      /* the same, in double */
-    double *out_value[NN_MAX_OUT];    /* reference */
-    double *seed_value[NN_MAX_OUT];   /* gradient that the backward pass starts from */
+    void *host[NN_MAX_IN];          /* what the device gets */
+    double *in_value[NN_MAX_IN];    /* the same, in double */
+    double *out_value[NN_MAX_OUT];  /* reference */
+    double *seed_value[NN_MAX_OUT]; /* gradient that the backward pass starts from */
     float *seed[NN_MAX_OUT];
-    double *grad_value[NN_MAX_IN];    /* reference */
+    double *grad_value[NN_MAX_IN]; /* reference */
     nn_node node;
 } bench;
 
@@ -164,7 +164,7 @@ static bool bench_run(bench *b)
     return nn_tape_run(b->tape, count ? roots : NULL, count);
 }
 
-/* ---- comparing ------------------------------------------------------------------------------------------------------- */
+/* ---- comparing -------------------------------------------------------------------------------------------------- */
 
 /* |a - b| / |b| (Frobenius); a NaN anywhere gives NaN. Absolute where b is zero. */
 static double relative_error(const float *a, const double *b, size_t n)
@@ -196,7 +196,8 @@ static bool forward_error(bench *b, double *worst)
             free(got);
             return false;
         }
-        double e = b->out[i]->dtype == NN_I32 ? integer_error(got, b->out_value[i], n) : relative_error(got, b->out_value[i], n);
+        double e = b->out[i]->dtype == NN_I32 ? integer_error(got, b->out_value[i], n)
+                                              : relative_error(got, b->out_value[i], n);
         if (!(e <= *worst))
             *worst = e;
         free(got);
@@ -238,9 +239,9 @@ static double objective(const bench *b)
 
 enum { DIFFERENCES = 12 };
 
-/* The reference's own backward against central differences of its forward, on a few elements of each input: relative to the
- * largest gradient of that input. In double with a step of 1e-5 the truncation is near 1e-9; 1e-5 leaves room for the
- * curvature of steep cases and still catches any wrong term. */
+/* The reference's own backward against central differences of its forward, on a few elements of each input: relative to
+ * the largest gradient of that input. In double with a step of 1e-5 the truncation is near 1e-9; 1e-5 leaves room for
+ * the curvature of steep cases and still catches any wrong term. */
 static double difference_error(bench *b)
 {
     const double step = 1e-5;
@@ -270,7 +271,8 @@ static bool run_case(vk_device *device, const nn_op *op, const nn_case *c, FILE 
 {
     bench b = {.op = op, .c = c};
     double forward = 0, backward = 0, difference = 0;
-    bool ok = bench_make(&b, device) && bench_run(&b) && forward_error(&b, &forward) && (!op->backward || backward_error(&b, &backward));
+    bool ok = bench_make(&b, device) && bench_run(&b) && forward_error(&b, &forward) &&
+              (!op->backward || backward_error(&b, &backward));
     if (ok && op->backward && !op->stops_gradient)
         difference = difference_error(&b);
     bench_free(&b);

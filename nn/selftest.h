@@ -1,4 +1,5 @@
-/* Walks the operator table on a device: every operator, forward and backward, against its double-precision reference. */
+/* Walks the operator table on a device: every operator, forward and backward, against its double-precision reference.
+ */
 #ifndef NN_SELFTEST_H
 #define NN_SELFTEST_H
 
@@ -14,16 +15,16 @@ typedef struct nn_selftest_result {
     int passed, failed;
 } nn_selftest_result;
 
-/* Runs the cases (not the benchmark sizes) of operator `name`, or of all with NULL, and then, for all, finite differences
- * on a tape of several operators. A line a case goes to `out`. Returns false only where it could not run (unknown name,
- * out of memory); differences are counted in `result`. */
+/* Runs the cases (not the benchmark sizes) of operator `name`, or of all with NULL, and then, for all, finite
+ * differences on a tape of several operators. A line a case goes to `out`. Returns false only where it could not run
+ * (unknown name, out of memory); differences are counted in `result`. */
 bool nn_selftest(vk_device *device, const char *name, FILE *out, nn_selftest_result *result);
 
 /* The last part of it: gradients of a small network on the tape against differences of its loss, all on the device. */
 bool nn_selftest_tape(vk_device *device, FILE *out, nn_selftest_result *result);
 
-/* Input values of a case, as floats or int32 in `host` (nn_count elements of 4 bytes) and the same in `values`. Input `i` is
- * drawn from (operator, case, i), so every device sees the same. */
+/* Input values of a case, as floats or int32 in `host` (nn_count elements of 4 bytes) and the same in `values`. Input
+ * `i` is drawn from (operator, case, i), so every device sees the same. */
 void nn_case_fill(const nn_op *op, const nn_case *c, int i, double *const *values, void *host);
 
 #endif

@@ -22,13 +22,15 @@ static nn_tensor *small_network(nn_tape *tape, nn_params *set, const float *x, c
     h = nn_add(tape, in, nn_linear(tape, h, p[4], NULL));
     nn_recompute_end(tape);
     nn_tensor *logits = nn_linear(tape, h, p[5], NULL);
-    return nn_cross_entropy(tape, logits, nn_input(tape, NN_I32, 1, (int64_t[]){TAPE_ROWS}, labels), 1.0f / TAPE_ROWS, NULL);
+    return nn_cross_entropy(tape, logits, nn_input(tape, NN_I32, 1, (int64_t[]){TAPE_ROWS}, labels), 1.0f / TAPE_ROWS,
+                            NULL);
 }
 
 static bool add_network_params(nn_params *set)
 {
     const int64_t w = TAPE_WIDTH, h = 2 * TAPE_WIDTH;
-    return nn_param_add(set, "norm.weight", 1, &w, NN_INIT_ONE, 0, false) && nn_param_add(set, "norm.bias", 1, &w, NN_INIT_ZERO, 0, false) &&
+    return nn_param_add(set, "norm.weight", 1, &w, NN_INIT_ONE, 0, false) &&
+           nn_param_add(set, "norm.bias", 1, &w, NN_INIT_ZERO, 0, false) &&
            nn_param_add(set, "up.weight", 2, (int64_t[]){h, w}, NN_INIT_NORMAL, 0.5f, true) &&
            nn_param_add(set, "up.bias", 1, &h, NN_INIT_NORMAL, 0.5f, false) &&
            nn_param_add(set, "down.weight", 2, (int64_t[]){w, h}, NN_INIT_NORMAL, 0.5f, true) &&
@@ -36,7 +38,8 @@ static bool add_network_params(nn_params *set)
            nn_params_allocate(set, true, 5);
 }
 
-static bool network_loss(nn_tape *tape, nn_params *set, const float *x, const int32_t *labels, bool backward, float *loss)
+static bool network_loss(nn_tape *tape, nn_params *set, const float *x, const int32_t *labels, bool backward,
+                         float *loss)
 {
     nn_tape_reset(tape);
     nn_tensor *l = nn_keep(small_network(tape, set, x, labels));
@@ -44,10 +47,11 @@ static bool network_loss(nn_tape *tape, nn_params *set, const float *x, const in
     return nn_tape_run(tape, backward ? &root : NULL, backward) && nn_read(tape, l, loss);
 }
 
-/* Moves parameter `p` by `step` times its gradient direction g/|g| and returns the slope by central differences next to |g|:
- * the two agree if the gradient is right. f32 losses near 1 carry about 1e-7; over a step of 0.02 that is 1e-5 of slope, and
- * the cubic term is of order step^2. */
-static bool slope_error(nn_tape *tape, nn_params *set, nn_param *p, const float *x, const int32_t *labels, double *error)
+/* Moves parameter `p` by `step` times its gradient direction g/|g| and returns the slope by central differences next to
+ * |g|: the two agree if the gradient is right. f32 losses near 1 carry about 1e-7; over a step of 0.02 that is 1e-5 of
+ * slope, and the cubic term is of order step^2. */
+static bool slope_error(nn_tape *tape, nn_params *set, nn_param *p, const float *x, const int32_t *labels,
+                        double *error)
 {
     size_t n = (size_t)nn_count(&p->tensor);
     float *value = cs_alloc(n, 4, "a test"), *grad = cs_alloc(n, 4, "a test"), *moved = cs_alloc(n, 4, "a test");
@@ -83,7 +87,8 @@ bool nn_selftest_tape(vk_device *device, FILE *out, nn_selftest_result *result)
     nn_params *set = nn_params_new(device);
     nn_tape *tape = nn_tape_new(device);
     float loss;
-    bool ok = set && tape && add_network_params(set) && nn_params_zero_grad(set) && network_loss(tape, set, x, labels, true, &loss);
+    bool ok = set && tape && add_network_params(set) && nn_params_zero_grad(set) &&
+              network_loss(tape, set, x, labels, true, &loss);
     for (size_t i = 0; ok && i < nn_params_count(set); i++) {
         nn_param *p = nn_params_at(set, i);
         double error = 0;

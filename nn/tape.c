@@ -1,4 +1,5 @@
-/* The tape: builds the list of nodes, turns it into a program (forward, recomputation, backward) with liveness, runs it. */
+/* The tape: builds the list of nodes, turns it into a program (forward, recomputation, backward) with liveness, runs
+ * it. */
 #include "nn/tape_internal.h"
 
 #include <stdio.h>
@@ -8,7 +9,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 
-/* ---- tensors ----------------------------------------------------------------------------------------------------- */
+/* ---- tensors ---------------------------------------------------------------------------------------------------- */
 
 int64_t nn_count(const nn_tensor *t)
 {
@@ -61,7 +62,7 @@ static bool set_shape(nn_tensor *t, enum nn_dtype dtype, int dims, const int64_t
     return true;
 }
 
-/* ---- arena: nodes and tensors of one step -------------------------------------------------------------------------- */
+/* ---- arena: nodes and tensors of one step ----------------------------------------------------------------------- */
 
 enum { CHUNK_BYTES = 1 << 16 };
 
@@ -132,7 +133,7 @@ vk_device *nn_tape_device(const nn_tape *tape)
     return tape->device;
 }
 
-/* ---- building ------------------------------------------------------------------------------------------------------ */
+/* ---- building --------------------------------------------------------------------------------------------------- */
 
 /* Remembers the first failure: the chain goes on with NULL tensors and later messages must not hide the cause. */
 static void *fail_build(nn_tape *tape)
@@ -175,7 +176,8 @@ nn_tensor *nn_external(nn_tape *tape, enum nn_dtype dtype, int dims, const int64
         return NULL;
     if (data.size < nn_bytes(t))
         return cs_fail("external tensor: %llu bytes of memory for %llu bytes of values", (unsigned long long)data.size,
-                       (unsigned long long)nn_bytes(t)), fail_build(tape);
+                       (unsigned long long)nn_bytes(t)),
+               fail_build(tape);
     t->external = t->keep = true;
     t->data = data;
     return t;
@@ -203,7 +205,8 @@ nn_tensor *nn_reshape(nn_tape *tape, nn_tensor *t, int dims, const int64_t *shap
     if (!view)
         return NULL;
     if (nn_count(view) != nn_count(t))
-        return cs_fail("reshape: %lld elements into %lld", (long long)nn_count(t), (long long)nn_count(view)), fail_build(tape);
+        return cs_fail("reshape: %lld elements into %lld", (long long)nn_count(t), (long long)nn_count(view)),
+               fail_build(tape);
     view->base = owner(t);
     view->wants_grad = t->wants_grad;
     return view;
@@ -260,7 +263,7 @@ bool nn_apply(nn_tape *tape, const nn_op *op, const void *params, nn_tensor *con
     return true;
 }
 
-/* ---- the program: what runs when, and what may be released after it -------------------------------------------------- */
+/* ---- the program: what runs when, and what may be released after it --------------------------------------------- */
 
 static bool has_backward(const nn_node *n)
 {
@@ -340,7 +343,7 @@ static void scan_liveness(nn_tape *tape)
     }
 }
 
-/* ---- running --------------------------------------------------------------------------------------------------------- */
+/* ---- running ---------------------------------------------------------------------------------------------------- */
 
 static void release(nn_tape *tape, nn_tensor *t)
 {
@@ -421,7 +424,8 @@ static bool seed_roots(nn_tape *tape, const nn_root *roots, int count)
             return false;
         uint32_t bits;
         memcpy(&bits, &roots[i].weight, sizeof bits);
-        if (roots[i].seed ? !vk_upload(tape->device, t->grad, roots[i].seed, nn_bytes(t)) : !vk_fill(tape->device, t->grad, bits))
+        if (roots[i].seed ? !vk_upload(tape->device, t->grad, roots[i].seed, nn_bytes(t))
+                          : !vk_fill(tape->device, t->grad, bits))
             return false;
         t->grad_started = true;
     }
@@ -482,7 +486,7 @@ bool nn_read_grad(nn_tape *tape, const nn_tensor *t, float *host)
     return vk_read(tape->device, r, host, r.size);
 }
 
-/* ---- for operator authors ---------------------------------------------------------------------------------------------- */
+/* ---- for operator authors --------------------------------------------------------------------------------------- */
 
 vk_device *nn_device(const nn_exec *x)
 {

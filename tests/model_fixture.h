@@ -1,4 +1,5 @@
-/* A tiny model with its tokenizer and one batch: two pictures of 16x16 pixels with two questions each and a text-only sample. */
+/* A tiny model with its tokenizer and one batch: two pictures of 16x16 pixels with two questions each and a text-only
+ * sample. */
 #ifndef TESTS_MODEL_FIXTURE_H
 #define TESTS_MODEL_FIXTURE_H
 
@@ -18,8 +19,8 @@ typedef struct variant {
 } variant;
 
 static const char *const tiny[] = {
-    "vision.size=16", "vision.patch=8", "vision.width=16", "vision.layers=1", "vision.heads=2", "vision.hidden=24",
-    "projector.hidden=16", "text.width=16", "text.layers=1", "text.heads=2", "text.hidden=24", "text.context=256",
+    "vision.size=16",      "vision.patch=8", "vision.width=16", "vision.layers=1", "vision.heads=2", "vision.hidden=24",
+    "projector.hidden=16", "text.width=16",  "text.layers=1",   "text.heads=2",    "text.hidden=24", "text.context=256",
 };
 
 /* A model with what belongs to it, ready to train on its one batch. */
@@ -32,18 +33,22 @@ typedef struct subject {
 
 static inline int open_world(void **state)
 {
-    static const char *const sentences[] = {"what colour is it", "how many", "a red cat", "two", "a blue old dog", "three", "who are you",
-                                            "just a model"};
+    static const char *const sentences[] = {"what colour is it", "how many", "a red cat",   "two",
+                                            "a blue old dog",    "three",    "who are you", "just a model"};
     if (open_device(state) || open_words(sentences, sizeof sentences / sizeof *sentences, NULL, 0))
         return -1;
     write_picture("a.png", 16, 30);
     write_picture("b.png", 16, 190);
-    write_text("all.json",
-        "[{\"id\": \"a\", \"image\": \"a.png\", \"conversations\": [{\"from\": \"human\", \"value\": \"<image>\\nwhat colour is it\"},"
-        " {\"from\": \"gpt\", \"value\": \"a red cat\"}, {\"from\": \"human\", \"value\": \"how many\"}, {\"from\": \"gpt\", \"value\": \"two\"}]},\n"
-        "{\"id\": \"b\", \"image\": \"b.png\", \"conversations\": [{\"from\": \"human\", \"value\": \"<image>\\nwhat colour is it\"},"
-        " {\"from\": \"gpt\", \"value\": \"a blue old dog\"}, {\"from\": \"human\", \"value\": \"how many\"}, {\"from\": \"gpt\", \"value\": \"three\"}]},\n"
-        "{\"id\": \"c\", \"conversations\": [{\"from\": \"human\", \"value\": \"who are you\"}, {\"from\": \"gpt\", \"value\": \"just a model\"}]}]\n");
+    write_text("all.json", "[{\"id\": \"a\", \"image\": \"a.png\", \"conversations\": [{\"from\": \"human\", "
+                           "\"value\": \"<image>\\nwhat colour is it\"},"
+                           " {\"from\": \"gpt\", \"value\": \"a red cat\"}, {\"from\": \"human\", \"value\": \"how "
+                           "many\"}, {\"from\": \"gpt\", \"value\": \"two\"}]},\n"
+                           "{\"id\": \"b\", \"image\": \"b.png\", \"conversations\": [{\"from\": \"human\", \"value\": "
+                           "\"<image>\\nwhat colour is it\"},"
+                           " {\"from\": \"gpt\", \"value\": \"a blue old dog\"}, {\"from\": \"human\", \"value\": "
+                           "\"how many\"}, {\"from\": \"gpt\", \"value\": \"three\"}]},\n"
+                           "{\"id\": \"c\", \"conversations\": [{\"from\": \"human\", \"value\": \"who are you\"}, "
+                           "{\"from\": \"gpt\", \"value\": \"just a model\"}]}]\n");
     write_text("text.json", "[{\"id\": \"c\", \"conversations\": [{\"from\": \"human\", \"value\": \"who are you\"},"
                             " {\"from\": \"gpt\", \"value\": \"just a model\"}]}]\n");
     return 0;

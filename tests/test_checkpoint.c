@@ -1,4 +1,5 @@
-/* Checkpoints and run folders: bits survive, faults are named, and whatever goes wrong leaves the old checkpoint whole. */
+/* Checkpoints and run folders: bits survive, faults are named, and whatever goes wrong leaves the old checkpoint whole.
+ */
 #include "tests/model_fixture.h"
 
 #include <signal.h>
@@ -21,7 +22,8 @@ static nn_params *make_set(int count, uint64_t seed)
 {
     nn_params *set = nn_params_new(device);
     for (int i = 0; i < count; i++)
-        check(nn_param_add(set, shapes[i].name, 2, (int64_t[]){shapes[i].rows, shapes[i].cols}, NN_INIT_NORMAL, 1, i != 1));
+        check(nn_param_add(set, shapes[i].name, 2, (int64_t[]){shapes[i].rows, shapes[i].cols}, NN_INIT_NORMAL, 1,
+                           i != 1));
     nn_params_freeze(set, "frozen");
     check(nn_params_allocate(set, true, seed));
     return set;
@@ -51,7 +53,7 @@ static void assert_same(nn_params *a, nn_params *b, int first, int last)
     }
 }
 
-/* ---- the files -------------------------------------------------------------------------------------------------------- */
+/* ---- the files -------------------------------------------------------------------------------------------------- */
 
 static void test_parameters_survive(void **state)
 {
@@ -75,7 +77,8 @@ static void test_wrong_parameters_are_named(void **state)
     assert_false(nn_params_load(all, in_folder("three.safetensors")));
     assert_error("three.safetensors: ");
     assert_error("'frozen.weight'");
-    check(nn_param_add(other, "first.weight", 2, (int64_t[]){9, 7}, NN_INIT_ZERO, 0, true) && nn_params_allocate(other, false, 1));
+    check(nn_param_add(other, "first.weight", 2, (int64_t[]){9, 7}, NN_INIT_ZERO, 0, true) &&
+          nn_params_allocate(other, false, 1));
     assert_false(nn_params_load(other, in_folder("p.safetensors")));
     assert_error("p.safetensors: ");
     assert_error("'first.weight'");
@@ -109,10 +112,15 @@ static void test_training_state_survives(void **state)
     nn_params *a = make_set(SHAPES, 1), *b = make_set(SHAPES, 1);
     fill_moments(a, 3);
     uint8_t schedule[LAYERS * STEPS] = {0, 1, 1, 0, 1, 1, 0, 0, 0, 1};
-    const nn_train_state saved = {.step = 5000000000, .seed = 9000000000000000, .schedule = schedule, .schedule_layers = LAYERS,
-                                  .schedule_steps = STEPS, .schedule_first = 12};
+    const nn_train_state saved = {.step = 5000000000,
+                                  .seed = 9000000000000000,
+                                  .schedule = schedule,
+                                  .schedule_layers = LAYERS,
+                                  .schedule_steps = STEPS,
+                                  .schedule_first = 12};
     nn_train_state loaded;
-    check(nn_train_state_save(a, &saved, in_folder("t.safetensors")) && nn_train_state_load(b, &loaded, in_folder("t.safetensors")));
+    check(nn_train_state_save(a, &saved, in_folder("t.safetensors")) &&
+          nn_train_state_load(b, &loaded, in_folder("t.safetensors")));
     assert_same(a, b, 2, 3);
     assert_true(loaded.step == saved.step && loaded.seed == saved.seed && loaded.schedule_first == 12);
     assert_true(loaded.schedule_layers == LAYERS && loaded.schedule_steps == STEPS);
@@ -128,7 +136,7 @@ static void test_training_state_survives(void **state)
     nn_params_free(&b);
 }
 
-/* ---- run folders ------------------------------------------------------------------------------------------------------ */
+/* ---- run folders ------------------------------------------------------------------------------------------------ */
 
 static const variant small = {"small", {"text.moe.experts=3"}, false};
 

@@ -1,26 +1,32 @@
-/* The assembled model: gradients, recomputation, overfitting one batch, generation against the teacher-forced pass, evaluation. */
+/* The assembled model: gradients, recomputation, overfitting one batch, generation against the teacher-forced pass,
+ * evaluation. */
 #include "tests/model_fixture.h"
 
-#define MIXTURES \
-    "vision.moe.experts=4", "vision.moe.hidden=12", "projector.moe.experts=3", "projector.moe.hidden=8", "text.moe.experts=4", \
-    "text.moe.hidden=12"
+#define MIXTURES                                                                                                       \
+    "vision.moe.experts=4", "vision.moe.hidden=12", "projector.moe.experts=3", "projector.moe.hidden=8",               \
+        "text.moe.experts=4", "text.moe.hidden=12"
 
 static const variant variants[] = {
     {"dense", {NULL}, false},
     {"isolated, open prefix, shared key/value heads, tied",
-     {"data.turns=isolated", "text.open_prefix=true", "text.kv_heads=1", "text.tied=true", "text.rope_interleaved=true"}, false},
+     {"data.turns=isolated", "text.open_prefix=true", "text.kv_heads=1", "text.tied=true",
+      "text.rope_interleaved=true"},
+     false},
     {"class token as in CLIP",
-     {"vision.class_token=true", "vision.pre_norm=true", "vision.post_norm=false", "vision.layers=2", "vision.feature_layer=-2",
-      "vision.activation=quick_gelu", "projector.norm=true", "text.layers=2", "data.template=vicuna_v1"}, false},
+     {"vision.class_token=true", "vision.pre_norm=true", "vision.post_norm=false", "vision.layers=2",
+      "vision.feature_layer=-2", "vision.activation=quick_gelu", "projector.norm=true", "text.layers=2",
+      "data.template=vicuna_v1"},
+     false},
     {"mixtures", {MIXTURES}, true},
     {"mixtures, isolated, L2 norm, class token",
-     {MIXTURES, "data.turns=isolated", "vision.class_token=true", "vision.moe.affinity=l2norm", "vision.moe.hybrid=true",
-      "projector.moe.affinity=l2norm", "text.moe.affinity=l2norm", "text.moe.top_k=1"}, true},
+     {MIXTURES, "data.turns=isolated", "vision.class_token=true", "vision.moe.affinity=l2norm",
+      "vision.moe.hybrid=true", "projector.moe.affinity=l2norm", "text.moe.affinity=l2norm", "text.moe.top_k=1"},
+     true},
 };
 
 enum { VARIANTS = sizeof variants / sizeof *variants };
 
-/* ---- gradients -------------------------------------------------------------------------------------------------------- */
+/* ---- gradients -------------------------------------------------------------------------------------------------- */
 
 static double loss_of(subject *s)
 {
@@ -39,7 +45,8 @@ static void check_parameter(subject *s, const variant *v, const nn_param *p)
     const float step = 0.02f;
     nn_params *set = s->loaded.model->params;
     size_t n = (size_t)nn_count(&p->tensor);
-    float *x = malloc(n * sizeof *x), *moved = malloc(n * sizeof *x), *g = malloc(n * sizeof *x), *d = malloc(n * sizeof *x);
+    float *x = malloc(n * sizeof *x), *moved = malloc(n * sizeof *x), *g = malloc(n * sizeof *x),
+          *d = malloc(n * sizeof *x);
     assert_true(x && moved && g && d);
     check(nn_param_read(set, p, 0, x) && nn_param_read(set, p, 1, g));
     fill_normal(d, n, 3);
@@ -132,7 +139,7 @@ static void test_freezing(void **state)
     drop_subject(&s);
 }
 
-/* ---- learning --------------------------------------------------------------------------------------------------------- */
+/* ---- learning --------------------------------------------------------------------------------------------------- */
 
 /* Greedy answers that equal the data's, out of all its turns. */
 static uint64_t generated_exactly(subject *s, uint64_t *turns)
@@ -164,7 +171,8 @@ static uint64_t generated_exactly(subject *s, uint64_t *turns)
 static mm_evaluation evaluate(subject *s, bool blank)
 {
     mm_evaluation e;
-    check(mm_evaluate(&s->loaded, &(mm_evaluate_params){.data = in_folder("all.json"), .batch = 2, .blank = blank}, &e));
+    check(
+        mm_evaluate(&s->loaded, &(mm_evaluate_params){.data = in_folder("all.json"), .batch = 2, .blank = blank}, &e));
     return e;
 }
 
@@ -185,10 +193,12 @@ static void test_overfitting(void **state)
             assert_int_equal(e.answers, turns);
             assert_int_equal(e.samples, 3);
             if (e.exact != exact)
-                fail_msg("%s: evaluation counts %d exact answers, generation gives %d", variants[i].name, (int)e.exact, (int)exact);
+                fail_msg("%s: evaluation counts %d exact answers, generation gives %d", variants[i].name, (int)e.exact,
+                         (int)exact);
         }
         if (loss > 0.1f || exact != turns)
-            fail_msg("%s: a loss of %g and %d of %d answers after 60 steps", variants[i].name, loss, (int)exact, (int)turns);
+            fail_msg("%s: a loss of %g and %d of %d answers after 60 steps", variants[i].name, loss, (int)exact,
+                     (int)turns);
         mm_evaluation blank = evaluate(&s, true);
         assert_true(blank.exact < blank.answers && blank.loss > 0.2);
         drop_subject(&s);
@@ -235,8 +245,8 @@ static void test_mixtures(void **state)
 {
     (void)state;
     const variant deep = {"deep", {MIXTURES, "vision.layers=2", "text.layers=4"}, true};
-    static const char *const names[] = {"vision.layers.0", "vision.layers.1", "projector", "text.layers.0", "text.layers.1",
-                                        "text.layers.2", "text.layers.3"};
+    static const char *const names[] = {"vision.layers.0", "vision.layers.1", "projector",    "text.layers.0",
+                                        "text.layers.1",   "text.layers.2",   "text.layers.3"};
     static const float weights[] = {0.5f, 0.5f, 1, 0.25f, 0.25f, 0.25f, 0.25f};
     subject s;
     make_subject(&s, &deep, NULL, "all.json");
@@ -254,7 +264,7 @@ static void test_mixtures(void **state)
     drop_subject(&s);
 }
 
-/* ---- generation ------------------------------------------------------------------------------------------------------- */
+/* ---- generation ------------------------------------------------------------------------------------------------- */
 
 /* The prompt with the generated tokens behind it, each of them a label. */
 static mm_batch continued(const mm_batch *prompt, const int32_t *ids, int count)
@@ -337,7 +347,8 @@ static void test_generation_limits(void **state)
     int count;
     check(mm_generate_raw(&s.loaded, start, 2, &(mm_generate_params){.max_tokens = 62, .stop = -1}, ids, &count));
     assert_int_equal(count, 62);
-    assert_false(mm_generate_raw(&s.loaded, start, 2, &(mm_generate_params){.max_tokens = 63, .stop = -1}, ids, &count));
+    assert_false(
+        mm_generate_raw(&s.loaded, start, 2, &(mm_generate_params){.max_tokens = 63, .stop = -1}, ids, &count));
     assert_error("text.context (64)");
     /* The token that comes first, as stop token, gives nothing. */
     check(mm_generate_raw(&s.loaded, start, 2, &(mm_generate_params){.max_tokens = 8, .stop = ids[0]}, ids, &count));
@@ -345,7 +356,8 @@ static void test_generation_limits(void **state)
     /* Draws repeat with their seed. */
     mm_generate_params draw = {.max_tokens = 30, .stop = -1, .sampling = {.temperature = 1, .seed = 4}};
     int32_t again[64];
-    check(mm_generate_raw(&s.loaded, start, 2, &draw, ids, &count) && mm_generate_raw(&s.loaded, start, 2, &draw, again, &count));
+    check(mm_generate_raw(&s.loaded, start, 2, &draw, ids, &count) &&
+          mm_generate_raw(&s.loaded, start, 2, &draw, again, &count));
     assert_memory_equal(ids, again, sizeof *ids * 30);
     draw.sampling.seed = 5;
     check(mm_generate_raw(&s.loaded, start, 2, &draw, again, &count));
@@ -353,7 +365,7 @@ static void test_generation_limits(void **state)
     drop_subject(&s);
 }
 
-/* ---- configuration ---------------------------------------------------------------------------------------------------- */
+/* ---- configuration ---------------------------------------------------------------------------------------------- */
 
 static void test_bad_configurations(void **state)
 {
@@ -392,16 +404,11 @@ static void test_bad_configurations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gradients),
-        cmocka_unit_test(test_recomputation_changes_no_bit),
-        cmocka_unit_test(test_freezing),
-        cmocka_unit_test(test_overfitting),
-        cmocka_unit_test(test_text_only),
-        cmocka_unit_test(test_blind_model),
-        cmocka_unit_test(test_mixtures),
-        cmocka_unit_test(test_cache_equals_full_pass),
-        cmocka_unit_test(test_generation_limits),
-        cmocka_unit_test(test_bad_configurations),
+        cmocka_unit_test(test_gradients),         cmocka_unit_test(test_recomputation_changes_no_bit),
+        cmocka_unit_test(test_freezing),          cmocka_unit_test(test_overfitting),
+        cmocka_unit_test(test_text_only),         cmocka_unit_test(test_blind_model),
+        cmocka_unit_test(test_mixtures),          cmocka_unit_test(test_cache_equals_full_pass),
+        cmocka_unit_test(test_generation_limits), cmocka_unit_test(test_bad_configurations),
     };
     return cmocka_run_group_tests(tests, open_world, close_world);
 }

@@ -39,7 +39,7 @@ static float *read_part(const char *name, int which)
     return host;
 }
 
-/* ---- declaration and layout -------------------------------------------------------------------------------------------- */
+/* ---- declaration and layout ------------------------------------------------------------------------------------- */
 
 static void test_declaration_errors(void **state)
 {
@@ -89,7 +89,8 @@ static void test_layout(void **state)
         assert_true(p->decay ? p->offset + count <= s->decay_elements : p->offset >= s->decay_elements);
         for (size_t j = 0; j < i; j++) {
             const nn_param *q = nn_params_at(set, j);
-            assert_true(q->slab != p->slab || q->offset >= p->offset + count || p->offset >= q->offset + (uint64_t)nn_count(&q->tensor));
+            assert_true(q->slab != p->slab || q->offset >= p->offset + count ||
+                        p->offset >= q->offset + (uint64_t)nn_count(&q->tensor));
         }
     }
     float host[63];
@@ -112,7 +113,7 @@ static void test_memory_returns(void **state)
     assert_int_equal(used_memory(), before);
 }
 
-/* ---- initial values ---------------------------------------------------------------------------------------------------- */
+/* ---- initial values --------------------------------------------------------------------------------------------- */
 
 /* A parameter's values depend on the seed and its name only. */
 static void test_values_are_independent(void **state)
@@ -171,7 +172,7 @@ static void test_distributions(void **state)
     free(u);
 }
 
-/* ---- the optimizer ----------------------------------------------------------------------------------------------------- */
+/* ---- the optimizer ---------------------------------------------------------------------------------------------- */
 
 enum { PARTS = 3, STEPS = 6 };
 
@@ -179,7 +180,8 @@ static const struct part {
     const char *name;
     int rows, cols;
     bool decay, frozen;
-} parts[PARTS + 1] = {{"w", 37, 29, true, false}, {"b", 1, 29, false, false}, {"v", 5, 13, true, false}, {"frozen", 4, 4, true, true}};
+} parts[PARTS + 1] = {
+    {"w", 37, 29, true, false}, {"b", 1, 29, false, false}, {"v", 5, 13, true, false}, {"frozen", 4, 4, true, true}};
 
 typedef struct reference {
     double x[37 * 29], m[37 * 29], v[37 * 29];
@@ -336,7 +338,7 @@ static void test_gradients_accumulate(void **state)
     nn_tape_free(&tape);
 }
 
-/* ---- the learning rate -------------------------------------------------------------------------------------------------- */
+/* ---- the learning rate ------------------------------------------------------------------------------------------ */
 
 static void test_schedules(void **state)
 {

@@ -47,7 +47,7 @@ static uint64_t peak_since(uint64_t before)
     return vk_memory_get(device).peak - before;
 }
 
-/* ---- memory ---------------------------------------------------------------------------------------------------------- */
+/* ---- memory ----------------------------------------------------------------------------------------------------- */
 
 static void test_chain_holds_two_tensors(void **state)
 {
@@ -113,7 +113,7 @@ static void test_backward_returns_memory(void **state)
     assert_int_equal(used_memory() - before, BYTES); /* the watched gradient */
 }
 
-/* ---- recomputation ---------------------------------------------------------------------------------------------------- */
+/* ---- recomputation ---------------------------------------------------------------------------------------------- */
 
 typedef struct outcome {
     float y[COUNT], gradient[COUNT];
@@ -154,8 +154,8 @@ static void test_recomputation_is_exact_and_smaller(void **state)
     assert_true(recomputed.peak * 2 < kept.peak);
 }
 
-/* Random graphs: reshapes, tensors used often or never, branches without gradient, segments anywhere. Neither recomputation nor
- * releasing memory may change a bit. */
+/* Random graphs: reshapes, tensors used often or never, branches without gradient, segments anywhere. Neither
+ * recomputation nor releasing memory may change a bit. */
 enum graph_mode { GRAPH_KEEP_ALL, GRAPH_RELEASE, GRAPH_RECOMPUTE };
 
 static void run_graph(uint64_t seed, enum graph_mode mode, outcome *o)
@@ -180,7 +180,8 @@ static void run_graph(uint64_t seed, enum graph_mode mode, outcome *o)
             y = nn_gated(tape, a, b, NN_SILU);
             break;
         case 2:
-            y = nn_rms_norm(tape, a, nn_reshape(tape, nn_input(tape, NN_F32, 1, &shape[1], values), 1, &shape[1]), 1e-5f);
+            y = nn_rms_norm(tape, a, nn_reshape(tape, nn_input(tape, NN_F32, 1, &shape[1], values), 1, &shape[1]),
+                            1e-5f);
             break;
         case 3:
             y = nn_reshape(tape, nn_softmax(tape, nn_reshape(tape, a, 2, (int64_t[]){COLS, ROWS})), 2, shape);
@@ -218,7 +219,7 @@ static void test_random_graphs(void **state)
     }
 }
 
-/* ---- gradients -------------------------------------------------------------------------------------------------------- */
+/* ---- gradients -------------------------------------------------------------------------------------------------- */
 
 static void assert_gradient(const nn_tensor *x, double expected)
 {
@@ -267,7 +268,8 @@ static void test_roots(void **state)
     static float seed[COUNT], got[COUNT];
     for (int i = 0; i < COUNT; i++)
         seed[i] = (float)(i % 7) - 3;
-    nn_tensor *x = nn_watch(input()), *a = nn_add(tape, x, ones()), *b = nn_add(tape, a, a), *c = nn_add(tape, ones(), ones());
+    nn_tensor *x = nn_watch(input()), *a = nn_add(tape, x, ones()), *b = nn_add(tape, a, a),
+              *c = nn_add(tape, ones(), ones());
     const nn_root roots[] = {{a, 0.25f, NULL}, {b, 9, seed}, {c, 1, NULL}};
     check(nn_tape_run(tape, roots, 3)); /* c has nothing trainable behind it */
     check(nn_read_grad(tape, x, got));
@@ -325,7 +327,7 @@ static void test_no_backward_without_flow(void **state)
     assert_gradient(x, 0);
 }
 
-/* ---- dry run ---------------------------------------------------------------------------------------------------------- */
+/* ---- dry run ---------------------------------------------------------------------------------------------------- */
 
 static uint64_t measure_step(nn_params *set, nn_tensor *w, bool recompute)
 {
@@ -342,7 +344,8 @@ static uint64_t measure_step(nn_params *set, nn_tensor *w, bool recompute)
     }
     nn_tensor *loss = nn_keep(nn_reduce(tape, y, NN_SUM_SQUARES));
     check(nn_tape_run(tape, &(nn_root){loss, 1, NULL}, 1));
-    check(nn_params_step(set, &(nn_adamw){.lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.99f, .eps = 1e-8f, .clip = 1}, 1, (vk_range){0}));
+    check(nn_params_step(set, &(nn_adamw){.lr = 1e-3f, .beta1 = 0.9f, .beta2 = 0.99f, .eps = 1e-8f, .clip = 1}, 1,
+                         (vk_range){0}));
     uint64_t peak = peak_since(before);
     nn_tape_reset(tape);
     assert_int_equal(used_memory(), before);
@@ -366,7 +369,7 @@ static void test_dry_run_predicts_peak(void **state)
     nn_params_free(&set);
 }
 
-/* ---- errors ----------------------------------------------------------------------------------------------------------- */
+/* ---- errors ----------------------------------------------------------------------------------------------------- */
 
 static void test_first_error_is_kept(void **state)
 {
@@ -427,26 +430,41 @@ enum { WRAPPERS = 15 };
 static nn_tensor *call_wrongly(int wrapper, const char **name)
 {
     nn_tensor *a, *b;
-    static const char *const names[WRAPPERS] = {"linear", "linear", "grouped_linear", "expert_linear", "activation", "gated",
-                                                "add", "add_rows", "rms_norm", "layer_norm", "softmax", "top_k", "rope",
-                                                "embedding", "gather_rows"};
+    static const char *const names[WRAPPERS] = {"linear",  "linear", "grouped_linear", "expert_linear", "activation",
+                                                "gated",   "add",    "add_rows",       "rms_norm",      "layer_norm",
+                                                "softmax", "top_k",  "rope",           "embedding",     "gather_rows"};
     *name = names[wrapper];
     switch (wrapper) {
-    case 0: return nn_linear(tape, floats(2, 4, 8, 0), floats(2, 3, 7, 0), NULL);
-    case 1: return nn_linear(tape, floats(2, 4, 8, 0), floats(2, 3, 8, 0), floats(1, 4, 0, 0));
-    case 2: return nn_grouped_linear(tape, floats(2, 4, 8, 0), floats(3, 2, 3, 8), NULL, ints(2));
-    case 3: return nn_expert_linear(tape, floats(2, 4, 8, 0), floats(3, 2, 3, 9), NULL);
-    case 4: return nn_activate(tape, ints(8), NN_RELU);
-    case 5: return nn_gated(tape, floats(2, 4, 8, 0), floats(2, 8, 4, 0), NN_SILU);
-    case 6: return nn_add(tape, floats(2, 4, 8, 0), ints(32));
-    case 7: return nn_add_rows(tape, floats(2, 4, 8, 0), floats(2, 3, 8, 0));
-    case 8: return nn_rms_norm(tape, floats(2, 4, 8, 0), floats(1, 4, 0, 0), 1e-5f);
-    case 9: return nn_layer_norm(tape, floats(2, 4, 8, 0), floats(1, 8, 0, 0), floats(1, 9, 0, 0), 1e-5f);
-    case 10: return nn_softmax(tape, ints(8));
-    case 11: return nn_top_k(tape, floats(2, 4, 8, 0), 9, &a, &b) ? a : NULL;
-    case 12: return nn_rope(tape, floats(2, 4, 8, 0), ints(4), 3, 4, 10000, false);
-    case 13: return nn_embedding(tape, floats(2, 4, 8, 0), ints(5), ints(16), NULL, NULL);
-    default: return nn_gather_rows(tape, floats(2, 4, 8, 0), ints(2), ints(5));
+    case 0:
+        return nn_linear(tape, floats(2, 4, 8, 0), floats(2, 3, 7, 0), NULL);
+    case 1:
+        return nn_linear(tape, floats(2, 4, 8, 0), floats(2, 3, 8, 0), floats(1, 4, 0, 0));
+    case 2:
+        return nn_grouped_linear(tape, floats(2, 4, 8, 0), floats(3, 2, 3, 8), NULL, ints(2));
+    case 3:
+        return nn_expert_linear(tape, floats(2, 4, 8, 0), floats(3, 2, 3, 9), NULL);
+    case 4:
+        return nn_activate(tape, ints(8), NN_RELU);
+    case 5:
+        return nn_gated(tape, floats(2, 4, 8, 0), floats(2, 8, 4, 0), NN_SILU);
+    case 6:
+        return nn_add(tape, floats(2, 4, 8, 0), ints(32));
+    case 7:
+        return nn_add_rows(tape, floats(2, 4, 8, 0), floats(2, 3, 8, 0));
+    case 8:
+        return nn_rms_norm(tape, floats(2, 4, 8, 0), floats(1, 4, 0, 0), 1e-5f);
+    case 9:
+        return nn_layer_norm(tape, floats(2, 4, 8, 0), floats(1, 8, 0, 0), floats(1, 9, 0, 0), 1e-5f);
+    case 10:
+        return nn_softmax(tape, ints(8));
+    case 11:
+        return nn_top_k(tape, floats(2, 4, 8, 0), 9, &a, &b) ? a : NULL;
+    case 12:
+        return nn_rope(tape, floats(2, 4, 8, 0), ints(4), 3, 4, 10000, false);
+    case 13:
+        return nn_embedding(tape, floats(2, 4, 8, 0), ints(5), ints(16), NULL, NULL);
+    default:
+        return nn_gather_rows(tape, floats(2, 4, 8, 0), ints(2), ints(5));
     }
 }
 
@@ -471,7 +489,7 @@ static void test_wrappers_name_the_operator(void **state)
     assert_error("add: input 1 is missing");
 }
 
-/* ---- external memory -------------------------------------------------------------------------------------------------- */
+/* ---- external memory -------------------------------------------------------------------------------------------- */
 
 static void test_external(void **state)
 {

@@ -32,7 +32,8 @@ static bool continue_text(chat *c, const char *prompt)
             size_t at = bos >= 0;
             start[0] = bos;
             memcpy(start + at, encoded, n * sizeof *start);
-            ok = at + n ? mm_generate_raw(&c->loaded, start, (int)(at + n), &c->params, made, &count) : cs_fail("--prompt is empty");
+            ok = at + n ? mm_generate_raw(&c->loaded, start, (int)(at + n), &c->params, made, &count)
+                        : cs_fail("--prompt is empty");
         }
         free(encoded);
     }
@@ -122,23 +123,30 @@ int cmd_chat(int argc, char **argv)
     int64_t top_k = 0, seed = 1, max_tokens = 64;
     const cs_option options[] = {
         {"image", CS_OPT_STRING, &image, .arg = "FILE", .doc = "picture to talk about, PNG or JPEG"},
-        {"prompt", CS_OPT_STRING, &prompt, .arg = "TEXT", .doc = "one question; without it a conversation on standard input"},
+        {"prompt", CS_OPT_STRING, &prompt, .arg = "TEXT",
+         .doc = "one question; without it a conversation on standard input"},
         {"max-tokens", CS_OPT_INT, &max_tokens, 1, 1 << 20, "N", "most tokens of an answer (default 64)"},
         {"temperature", CS_OPT_FLOAT, &temperature, 0, 100, "X", "0 takes the likeliest token (default), more draws"},
         {"top-k", CS_OPT_INT, &top_k, 0, 1 << 24, "N", "draw among the N likeliest tokens (default 0: all)"},
-        {"top-p", CS_OPT_FLOAT, &top_p, 1e-6, 1, "X", "draw among the likeliest tokens that make up X of the probability (default 1)"},
+        {"top-p", CS_OPT_FLOAT, &top_p, 1e-6, 1, "X",
+         "draw among the likeliest tokens that make up X of the probability (default 1)"},
         {"seed", CS_OPT_INT, &seed, 0, 9e15, "N", "of the draws (default 1)"},
         {"raw", CS_OPT_FLAG, &c.raw, .doc = "continue the prompt as it is, without the conversation template"},
         {"ids", CS_OPT_FLAG, &c.ids, .doc = "with --raw, print the new tokens' ids"},
         {"device", CS_OPT_STRING, &device, .arg = "N", .doc = "device: index, part of the name or UUID"},
     };
     const cs_positional positionals[] = {{"RUN", CS_ONE, &folder, "run folder or checkpoint"}};
-    const cs_syntax syntax = {"chat", "Answers questions about a picture.", options, CS_COUNT(options), positionals, CS_COUNT(positionals)};
+    const cs_syntax syntax = {
+        "chat", "Answers questions about a picture.", options, CS_COUNT(options), positionals, CS_COUNT(positionals)};
     int status;
     if (!cs_parse(&syntax, argc, argv, &status))
         return status;
-    c.params = (mm_generate_params){.sampling = {.temperature = (float)temperature, .top_k = (int)top_k, .top_p = (float)top_p, .seed = (uint64_t)seed},
-                                    .max_tokens = (int)max_tokens, .stop = -1};
+    c.params = (mm_generate_params){.sampling = {.temperature = (float)temperature,
+                                                 .top_k = (int)top_k,
+                                                 .top_p = (float)top_p,
+                                                 .seed = (uint64_t)seed},
+                                    .max_tokens = (int)max_tokens,
+                                    .stop = -1};
     vk_device *dev = vk_open(&(vk_params){.selector = device});
     if (!dev)
         return cs_failed();

@@ -7,14 +7,16 @@
 
 static void print_json(const mm_evaluation *r)
 {
-    printf("{\"samples\": %" PRIu64 ", \"answers\": %" PRIu64 ", \"exact\": %" PRIu64 ", \"exact_match\": %.6f, \"loss\": %.6f, \"labels\": %" PRIu64
-           ", \"skipped\": %zu, \"seconds\": %.2f}\n",
-           r->samples, r->answers, r->exact, (double)r->exact / (double)r->answers, r->loss, r->labels, r->bad, r->seconds);
+    printf("{\"samples\": %" PRIu64 ", \"answers\": %" PRIu64 ", \"exact\": %" PRIu64
+           ", \"exact_match\": %.6f, \"loss\": %.6f, \"labels\": %" PRIu64 ", \"skipped\": %zu, \"seconds\": %.2f}\n",
+           r->samples, r->answers, r->exact, (double)r->exact / (double)r->answers, r->loss, r->labels, r->bad,
+           r->seconds);
 }
 
 static void print_text(const mm_evaluation *r)
 {
-    printf("exact match %.2f%% (%" PRIu64 " of %" PRIu64 " answers), loss %.4f nats per token, %" PRIu64 " samples in %.1f s\n",
+    printf("exact match %.2f%% (%" PRIu64 " of %" PRIu64 " answers), loss %.4f nats per token, %" PRIu64
+           " samples in %.1f s\n",
            100.0 * (double)r->exact / (double)r->answers, r->exact, r->answers, r->loss, r->samples, r->seconds);
     if (r->bad)
         printf("%zu unreadable samples skipped\n", r->bad);
@@ -28,17 +30,20 @@ int cmd_eval(int argc, char **argv)
     bool json = false;
     const cs_option options[] = {
         {"data", CS_OPT_STRING, &p.data, .arg = "FILE", .doc = "data in LLaVA's format, JSON or JSON lines"},
-        {"image-root", CS_OPT_STRING, &p.image_root, .arg = "DIR", .doc = "folder that pictures' paths start from (default: the data file's)"},
+        {"image-root", CS_OPT_STRING, &p.image_root, .arg = "DIR",
+         .doc = "folder that pictures' paths start from (default: the data file's)"},
         {"batch", CS_OPT_INT, &batch, 1, 4096, "N", "samples at a time (default 32)"},
         {"limit", CS_OPT_INT, &p.limit, 0, 1e15, "N", "at most about N samples (default 0: all)"},
-        {"blank", CS_OPT_FLAG, &p.blank, .doc = "replace pictures by their mean colour: what the questions alone give away"},
+        {"blank", CS_OPT_FLAG, &p.blank,
+         .doc = "replace pictures by their mean colour: what the questions alone give away"},
         {"skip-bad", CS_OPT_FLAG, &p.skip_bad, .doc = "skip and count unreadable samples"},
         {"json", CS_OPT_FLAG, &json, .doc = "print one JSON object"},
         {"device", CS_OPT_STRING, &device, .arg = "N", .doc = "device: index, part of the name or UUID"},
     };
     const cs_positional positionals[] = {{"RUN", CS_ONE, &run, "run folder or checkpoint"}};
-    const cs_syntax syntax = {"eval", "Measures loss and exact-match accuracy of a trained model.", options, CS_COUNT(options), positionals,
-                              CS_COUNT(positionals)};
+    const cs_syntax syntax = {"eval",      "Measures loss and exact-match accuracy of a trained model.",
+                              options,     CS_COUNT(options),
+                              positionals, CS_COUNT(positionals)};
     int status;
     if (!cs_parse(&syntax, argc, argv, &status))
         return status;

@@ -11,17 +11,20 @@ int cmd_selftest(int argc, char **argv)
         {"device", CS_OPT_STRING, &device, .arg = "N", .doc = "device: index, part of the name or UUID"},
         {"op", CS_OPT_STRING, &op, .arg = "NAME", .doc = "one operator only"},
     };
-    const cs_syntax syntax = {"selftest", "Runs every operator, forward and backward, against its reference in double on this device.",
-                              options, CS_COUNT(options), NULL, 0};
+    const cs_syntax syntax = {
+        "selftest", "Runs every operator, forward and backward, against its reference in double on this device.",
+        options,    CS_COUNT(options),
+        NULL,       0};
     int status;
     if (!cs_parse(&syntax, argc, argv, &status))
         return status;
     vk_device *dev = vk_open(&(vk_params){.selector = device});
     if (!dev)
         return cs_failed();
-    printf("device %s, %s %s\nevery output within %.0e and every gradient within %.0e of the double reference (relative, Frobenius)\n",
-           vk_device_caps(dev)->name, vk_device_caps(dev)->driver, vk_device_caps(dev)->driver_info, NN_FORWARD_TOLERANCE,
-           NN_BACKWARD_TOLERANCE);
+    printf("device %s, %s %s\nevery output within %.0e and every gradient within %.0e of the double reference "
+           "(relative, Frobenius)\n",
+           vk_device_caps(dev)->name, vk_device_caps(dev)->driver, vk_device_caps(dev)->driver_info,
+           NN_FORWARD_TOLERANCE, NN_BACKWARD_TOLERANCE);
     nn_selftest_result result;
     bool ok = nn_selftest(dev, op, stdout, &result);
     if (ok)

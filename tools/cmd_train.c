@@ -33,24 +33,30 @@ int cmd_train(int argc, char **argv)
     bool profile = false, describe = false, skip_bad = false;
     const cs_option options[] = {
         {"out", CS_OPT_STRING, &p.out, .arg = "RUN", .doc = "folder of the run: log.jsonl and checkpoints"},
-        {"set", CS_OPT_LIST, &sets, .arg = "KEY=VALUE", .doc = "override a key of the configuration, as in --set train.lr=1e-3"},
+        {"set", CS_OPT_LIST, &sets, .arg = "KEY=VALUE",
+         .doc = "override a key of the configuration, as in --set train.lr=1e-3"},
         {"resume", CS_OPT_FLAG, &p.resume, .doc = "go on from the run's newest checkpoint"},
-        {"skip-bad", CS_OPT_FLAG, &skip_bad, .doc = "skip and count unreadable samples; the same as --set data.skip_bad=true"},
+        {"skip-bad", CS_OPT_FLAG, &skip_bad,
+         .doc = "skip and count unreadable samples; the same as --set data.skip_bad=true"},
         {"device", CS_OPT_STRING, &p.device, .arg = "N", .doc = "device: index, part of the name or UUID"},
         {"profile", CS_OPT_FLAG, &profile, .doc = "time every kernel and print a table at the end"},
         {"describe-config", CS_OPT_FLAG, &describe, .doc = "print every key of the configuration (Markdown) and stop"},
     };
     const char *config = NULL;
-    const cs_positional positionals[] = {{"CONFIG.json", CS_OPTIONAL, &config, "configuration, see docs/configuration.md"}};
-    const cs_syntax syntax = {"train", "Trains a model. Ctrl-C finishes the step, saves a checkpoint and says how to go on.", options,
-                              CS_COUNT(options), positionals, CS_COUNT(positionals)};
+    const cs_positional positionals[] = {
+        {"CONFIG.json", CS_OPTIONAL, &config, "configuration, see docs/configuration.md"}};
+    const cs_syntax syntax = {
+        "train",     "Trains a model. Ctrl-C finishes the step, saves a checkpoint and says how to go on.",
+        options,     CS_COUNT(options),
+        positionals, CS_COUNT(positionals)};
     int status;
     if (!cs_parse(&syntax, argc, argv, &status))
         return status;
     if (describe)
         return mm_config_describe(stdout) ? 0 : cs_failed();
     if (!config || !p.out)
-        return cs_wrong_usage("train", config ? "--out RUN is missing: the folder for checkpoints and log" : "CONFIG.json is missing");
+        return cs_wrong_usage("train", config ? "--out RUN is missing: the folder for checkpoints and log"
+                                              : "CONFIG.json is missing");
     if (skip_bad && !add_set(&sets, "data.skip_bad=true"))
         return cs_failed();
     p.config = config;

@@ -20,23 +20,24 @@ typedef struct vk_caps {
     uint8_t uuid[16], pipeline_cache_uuid[16];
     enum vk_type type;
     uint32_t vendor_id, device_id, driver_version, api_version;
-    uint32_t subgroup_size;                   /* of a compute shader that asks for nothing */
-    uint32_t subgroup_min, subgroup_max;      /* equal to subgroup_size where it cannot be chosen */
-    bool subgroup_control;                    /* a required size and full subgroups can be asked for in compute */
+    uint32_t subgroup_size;                     /* of a compute shader that asks for nothing */
+    uint32_t subgroup_min, subgroup_max;        /* equal to subgroup_size where it cannot be chosen */
+    bool subgroup_control;                      /* a required size and full subgroups can be asked for in compute */
     bool subgroup_arithmetic, subgroup_shuffle; /* in compute shaders */
     uint32_t max_invocations, max_local_size[3], max_groups[3];
     uint32_t max_shared_bytes, max_push_bytes, max_binds; /* storage buffers per stage */
     uint64_t max_storage_range, max_allocation;
-    uint32_t max_texel_elements;              /* of 16 bytes */
+    uint32_t max_texel_elements; /* of 16 bytes */
     uint32_t storage_align, texel_align;
     bool float16, storage16, int64, memory_budget, push_descriptor, device_fault, timestamps;
-    float timestamp_ns;                       /* nanoseconds per tick */
-    uint64_t memory_bytes;                    /* of the heap that device-local allocations come from */
+    float timestamp_ns;    /* nanoseconds per tick */
+    uint64_t memory_bytes; /* of the heap that device-local allocations come from */
 } vk_caps;
 
-/* Usable devices (Vulkan >= 1.2, a compute queue, timeline semaphores), in the loader's order: the index --device takes.
- * `*chosen`: the one "auto" takes: discrete > integrated > virtual > other > CPU, first of its kind. Release with free().
- * Fails where there is no loader, no driver or no usable device, saying which. */
+/* Usable devices (Vulkan >= 1.2, a compute queue, timeline semaphores), in the loader's order: the index --device
+ * takes.
+ * `*chosen`: the one "auto" takes: discrete > integrated > virtual > other > CPU, first of its kind. Release with
+ * free(). Fails where there is no loader, no driver or no usable device, saying which. */
 bool vk_list(vk_caps **devices, size_t *count, size_t *chosen);
 
 typedef struct vk_device vk_device;
@@ -45,8 +46,8 @@ typedef struct vk_params {
     /* Index, part of the name (case-insensitive) or UUID (32 hex digits, dashes allowed); "auto"; NULL: $CSMOE_DEVICE,
      * else auto. A selector that matches none or several devices is an error that lists them. */
     const char *selector;
-    bool profile;      /* timestamps around every command, which then run one after the other */
-    bool quiet;        /* no line about the chosen device */
+    bool profile;             /* timestamps around every command, which then run one after the other */
+    bool quiet;               /* no line about the chosen device */
     const char *cache_folder; /* of the pipeline cache; NULL: $XDG_CACHE_HOME/csmoe or ~/.cache/csmoe; "" = no cache */
     uint64_t memory_limit;    /* bytes of device memory this device may hand out; 0 = the driver's budget */
 } vk_params;
@@ -61,7 +62,7 @@ const vk_caps *vk_device_caps(const vk_device *device);
 /* Validation messages (warnings and errors) of this process so far; 0 where validation is off. */
 uint32_t vk_validation_messages(void);
 
-/* ---- memory ------------------------------------------------------------------------------------------------------ */
+/* ---- memory ----------------------------------------------------------------------------------------------------- */
 
 enum vk_memory {
     VK_MEMORY_DEVICE,   /* kernels only */
@@ -78,11 +79,11 @@ typedef struct vk_range {
     uint64_t offset, size; /* bytes */
 } vk_range;
 
-/* Hands out `bytes` (taking up a multiple of 256; the range's size is `bytes`) from the arenas of that kind, growing them as needed. `what` names the use in
- * errors: "out of device memory for <what>: 1.5 GiB wanted, 310 MiB available of 8.0 GiB". none on failure.
- * Content is undefined. Allocation and release take effect in recording order: a range freed and handed out again is safe
- * to use in later commands of the stream, which is ordered after the earlier ones by tracked barriers. Not so for host
- * access: free UPLOAD and READBACK ranges only after their work is done. */
+/* Hands out `bytes` (taking up a multiple of 256; the range's size is `bytes`) from the arenas of that kind, growing
+ * them as needed. `what` names the use in errors: "out of device memory for <what>: 1.5 GiB wanted, 310 MiB available
+ * of 8.0 GiB". none on failure. Content is undefined. Allocation and release take effect in recording order: a range
+ * freed and handed out again is safe to use in later commands of the stream, which is ordered after the earlier ones by
+ * tracked barriers. Not so for host access: free UPLOAD and READBACK ranges only after their work is done. */
 vk_range vk_alloc(vk_device *device, uint64_t bytes, enum vk_memory kind, const char *what);
 /* Returns the range; nulls it. None is fine. */
 void vk_free(vk_device *device, vk_range *range);
@@ -90,16 +91,16 @@ void vk_free(vk_device *device, vk_range *range);
 void *vk_host(vk_range range);
 
 typedef struct vk_memory_stats {
-    uint64_t used, peak;         /* device bytes handed out, now and at the highest */
-    uint64_t reserved;           /* device bytes taken from the driver */
-    uint64_t host_used;          /* bytes of UPLOAD and READBACK ranges */
-    uint64_t budget;             /* bytes this process may use, by the driver or memory_limit */
+    uint64_t used, peak; /* device bytes handed out, now and at the highest */
+    uint64_t reserved;   /* device bytes taken from the driver */
+    uint64_t host_used;  /* bytes of UPLOAD and READBACK ranges */
+    uint64_t budget;     /* bytes this process may use, by the driver or memory_limit */
 } vk_memory_stats;
 vk_memory_stats vk_memory_get(const vk_device *device);
 /* Restarts `peak` from what is used now. */
 void vk_memory_reset_peak(vk_device *device);
 
-/* ---- kernels ----------------------------------------------------------------------------------------------------- */
+/* ---- kernels ---------------------------------------------------------------------------------------------------- */
 
 /* The embedded registry, made by shaders/meson.build. */
 typedef struct vk_kernel_source {
@@ -116,11 +117,13 @@ enum { VK_MAX_BINDS = 16, VK_MAX_SPECS = 16, VK_MAX_PUSH = 128 };
 enum vk_access {
     VK_READ = 1,
     VK_WRITE = 2,
-    VK_TEXEL = 4, /* bound as a uniform texel buffer (format R32G32B32A32_UINT) instead of a storage buffer; read only */
+    VK_TEXEL =
+        4, /* bound as a uniform texel buffer (format R32G32B32A32_UINT) instead of a storage buffer; read only */
 };
 
 typedef struct vk_bind {
-    vk_range range; /* at most caps.max_storage_range bytes; none is bound to a small dummy buffer (unused optional input) */
+    vk_range
+        range; /* at most caps.max_storage_range bytes; none is bound to a small dummy buffer (unused optional input) */
     uint32_t access;
 } vk_bind;
 
@@ -128,33 +131,34 @@ typedef struct vk_bind {
  * (shaders give local_size_x_id = 0 a local_size_x default as well). The pipeline is made at the first use of
  * (kernel, spec, subgroup, kinds of binds) and kept. */
 typedef struct vk_dispatch {
-    const char *kernel;     /* name in the registry */
-    const char *label;      /* row of the profile; NULL = kernel */
+    const char *kernel; /* name in the registry */
+    const char *label;  /* row of the profile; NULL = kernel */
     uint32_t spec[VK_MAX_SPECS], specs;
     vk_bind bind[VK_MAX_BINDS];
     uint32_t binds;
     const void *push;
-    uint32_t push_bytes;    /* <= 128, a multiple of 4 */
-    uint32_t groups[3];     /* any 0: the dispatch is skipped */
-    uint32_t subgroup;      /* required subgroup size with full subgroups; 0 = as it comes */
-    double flops, bytes;    /* estimated work, for the profile and for splitting submits */
+    uint32_t push_bytes; /* <= 128, a multiple of 4 */
+    uint32_t groups[3];  /* any 0: the dispatch is skipped */
+    uint32_t subgroup;   /* required subgroup size with full subgroups; 0 = as it comes */
+    double flops, bytes; /* estimated work, for the profile and for splitting submits */
 } vk_dispatch;
 
-/* ---- the stream -------------------------------------------------------------------------------------------------- */
+/* ---- the stream ------------------------------------------------------------------------------------------------- */
 
-/* Work goes to the device's one stream in recording order. Barriers are derived from the ranges that each command reads and
- * writes: commands that do not conflict run unordered, conflicting ones are ordered. Command buffers are submitted
+/* Work goes to the device's one stream in recording order. Barriers are derived from the ranges that each command reads
+ * and writes: commands that do not conflict run unordered, conflicting ones are ordered. Command buffers are submitted
  * by themselves once enough work is estimated (DESIGN decision 11) and at vk_submit(). */
 bool vk_run(vk_device *device, const vk_dispatch *dispatch);
 /* dst and src of equal size (multiple of 4), not overlapping. */
 bool vk_copy(vk_device *device, vk_range dst, vk_range src);
 /* Sets every word of dst (a multiple of 4 bytes). */
 bool vk_fill(vk_device *device, vk_range dst, uint32_t value);
-/* Copies host bytes through the staging ring; `data` may be reused at once. Waits only if the ring is full of unfinished
- * work (counted as a host wait). */
+/* Copies host bytes through the staging ring; `data` may be reused at once. Waits only if the ring is full of
+ * unfinished work (counted as a host wait). */
 bool vk_upload(vk_device *device, vk_range dst, const void *data, uint64_t bytes);
 
-/* Submits what is recorded; returns the timeline value that completes it (also when nothing was recorded), 0 on failure. */
+/* Submits what is recorded; returns the timeline value that completes it (also when nothing was recorded), 0 on
+ * failure. */
 uint64_t vk_submit(vk_device *device);
 /* Timeline value that the next vk_submit() will signal: "done when this is reached" for what is being recorded. */
 uint64_t vk_next_value(const vk_device *device);
@@ -174,22 +178,23 @@ bool vk_read(vk_device *device, vk_range src, void *data, uint64_t bytes);
 /* A dry device records nothing and touches no memory: the same calls only count bytes, for predicting a step's peak. */
 bool vk_dry(vk_device *device, bool dry);
 
-/* ---- counters and profile ---------------------------------------------------------------------------------------- */
+/* ---- counters and profile --------------------------------------------------------------------------------------- */
 
 typedef struct vk_counters {
     uint64_t dispatches, barriers, copies, submits, host_waits, pipelines;
 } vk_counters;
 vk_counters vk_counters_get(const vk_device *device);
 
-/* With params.profile: waits for the device and prints a table to `out`: kernel label, calls, milliseconds, share, GFLOP/s,
- * GB/s, and below it the counters since the last reset. Without timestamps on the device says so. */
+/* With params.profile: waits for the device and prints a table to `out`: kernel label, calls, milliseconds, share,
+ * GFLOP/s, GB/s, and below it the counters since the last reset. Without timestamps on the device says so. */
 bool vk_profile_print(vk_device *device, FILE *out);
 void vk_profile_reset(vk_device *device);
 /* Device nanoseconds of the profiled dispatches with that label since the reset, and how many; for bench. NULL: of
  * everything, copies ("copy", "upload") and fills ("fill") too.
  * Waits for the device. */
 bool vk_profile_get(vk_device *device, const char *label, double *ns, uint64_t *calls);
-/* Every profiled dispatch's duration (ns) with that label since the reset, in order, at most `max`; returns the count. */
+/* Every profiled dispatch's duration (ns) with that label since the reset, in order, at most `max`; returns the count.
+ */
 size_t vk_profile_samples(vk_device *device, const char *label, double *ns, size_t max);
 
 #endif

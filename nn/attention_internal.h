@@ -30,8 +30,8 @@ typedef struct nn_attention_plan {
 } nn_attention_plan;
 
 nn_attention_plan nn_attention_plan_for(const vk_caps *caps, enum nn_attention_kernel kernel, int head_dim);
-/* Makes plans take the shared-memory kernels where they would take the shuffling ones, so that a test reaches both on one
- * device. */
+/* Makes plans take the shared-memory kernels where they would take the shuffling ones, so that a test reaches both on
+ * one device. */
 void nn_attention_prefer_shared(bool prefer);
 
 /* Checks that a row of `cols` elements is queries, keys and values of those heads; errors start with `what`. */

@@ -21,8 +21,8 @@ static uint32_t divisor(uint32_t width, uint32_t limit)
     return d;
 }
 
-/* Subgroups of at most this many lanes are a CPU's vectors: a shuffle by a constant is one instruction there, while shared
- * memory costs as much as any load. Wider ones are GPUs, where it is the other way round. */
+/* Subgroups of at most this many lanes are a CPU's vectors: a shuffle by a constant is one instruction there, while
+ * shared memory costs as much as any load. Wider ones are GPUs, where it is the other way round. */
 enum { CPU_LANES = 16 };
 
 nn_attention_plan nn_attention_plan_for(const vk_caps *caps, enum nn_attention_kernel kernel, int head_dim)
@@ -59,8 +59,8 @@ bool nn_attention_check(const char *what, const nn_attention_params *p, int64_t 
         return cs_fail("%s: head_dim is %d, must be a multiple of 4 from 4 to 128", what, p->head_dim);
     int64_t wanted = ((int64_t)p->heads + 2 * (int64_t)p->kv_heads) * p->head_dim;
     if (cols != wanted)
-        return cs_fail("%s: rows of %lld elements, but %d heads and 2 x %d key heads of %d make %lld", what, (long long)cols,
-                       p->heads, p->kv_heads, p->head_dim, (long long)wanted);
+        return cs_fail("%s: rows of %lld elements, but %d heads and 2 x %d key heads of %d make %lld", what,
+                       (long long)cols, p->heads, p->kv_heads, p->head_dim, (long long)wanted);
     return true;
 }
 
@@ -96,7 +96,8 @@ void nn_attention_dispatch(vk_dispatch *d, const nn_attention_plan *plan, enum n
         .specs = 9,
         .push = push,
         .push_bytes = sizeof *push,
-        .groups = {(rows + per_group - 1) / per_group, (over_keys ? p->kv_heads : p->heads) * plan->chunks, (uint32_t)batch},
+        .groups = {(rows + per_group - 1) / per_group, (over_keys ? p->kv_heads : p->heads) * plan->chunks,
+                   (uint32_t)batch},
         .subgroup = plan->subgroup,
     };
     double pairs = (double)batch * p->heads * push->queries * push->keys * (p->causal && push->past == 0 ? 0.5 : 1);

@@ -1,5 +1,5 @@
-/* Multi-head attention over a fused projection (Vaswani et al. 2017), in tiles with an online softmax (Dao et al. 2022).
- * Outputs: y [B, T, heads head_dim] and the logarithm of each row's sum of exponentials, [B, heads, T]. */
+/* Multi-head attention over a fused projection (Vaswani et al. 2017), in tiles with an online softmax (Dao et al.
+ * 2022). Outputs: y [B, T, heads head_dim] and the logarithm of each row's sum of exponentials, [B, heads, T]. */
 #include "nn/attention_internal.h"
 
 #include <string.h>
@@ -117,7 +117,7 @@ static double flops(const nn_node *n)
     return 4.0 * (double)n->in[0]->shape[0] * p->heads * p->head_dim * rows * rows * (p->causal ? 0.5 : 1);
 }
 
-/* ---- cases ----------------------------------------------------------------------------------------------------------- */
+/* ---- cases ------------------------------------------------------------------------------------------------------- */
 
 /* Isolated turns: a third of each row is the picture (segment 0), then turns of 3 tokens, then one row of padding. */
 static void fill_turns(const nn_case *c, int i, double *const *values)
@@ -149,8 +149,10 @@ static void fill_packed(const nn_case *c, int i, double *const *values)
 }
 
 static const nn_attention_params few = {.heads = 3, .kv_heads = 3, .head_dim = 16};
-static const nn_attention_params causal_grouped = {.heads = 4, .kv_heads = 2, .head_dim = 8, .causal = true, .scale = 0.5f};
-static const nn_attention_params prefix = {.heads = 2, .kv_heads = 1, .head_dim = 16, .causal = true, .open_prefix = true};
+static const nn_attention_params causal_grouped = {
+    .heads = 4, .kv_heads = 2, .head_dim = 8, .causal = true, .scale = 0.5f};
+static const nn_attention_params prefix = {
+    .heads = 2, .kv_heads = 1, .head_dim = 16, .causal = true, .open_prefix = true};
 static const nn_attention_params packed = {.heads = 1, .kv_heads = 1, .head_dim = 32, .causal = true};
 static const nn_attention_params wide = {.heads = 2, .kv_heads = 1, .head_dim = 128, .causal = true};
 static const nn_attention_params middle = {.heads = 2, .kv_heads = 2, .head_dim = 64};

@@ -31,8 +31,10 @@ static bool infer(nn_node *n)
                            (long long)nn_rows(n->in[i]), (long long)nn_cols(n->in[i]), (long long)width,
                            (long long)(p->past + rows));
     if (p->open < 0 || p->open > p->past + rows)
-        return cs_fail("cached attention: an open prefix of %d rows in a sequence of %lld", p->open, (long long)(p->past + rows));
-    *n->out[0] = (nn_tensor){.dtype = NN_F32, .dims = 2, .shape = {rows, (int64_t)p->attention.heads * p->attention.head_dim}};
+        return cs_fail("cached attention: an open prefix of %d rows in a sequence of %lld", p->open,
+                       (long long)(p->past + rows));
+    *n->out[0] =
+        (nn_tensor){.dtype = NN_F32, .dims = 2, .shape = {rows, (int64_t)p->attention.heads * p->attention.head_dim}};
     return true;
 }
 
@@ -74,7 +76,8 @@ static bool store(nn_exec *x, const nn_node *n, const nn_attention_push *push)
 }
 
 /* The kernel needs no subgroups; its lanes' partial outputs must fit into shared memory. */
-static void use_decode(vk_dispatch *d, const nn_attention_push *push, const nn_attention_plan *plan, const vk_caps *caps)
+static void use_decode(vk_dispatch *d, const nn_attention_push *push, const nn_attention_plan *plan,
+                       const vk_caps *caps)
 {
     uint32_t lanes = plan->lanes;
     while (lanes > 1 && lanes * (plan->chunk * 16 + 8) > caps->max_shared_bytes)
@@ -122,7 +125,7 @@ static double flops(const nn_node *n)
     return 4.0 * p->attention.heads * p->attention.head_dim * rows * (p->past + (rows + 1) / 2);
 }
 
-/* ---- reference ------------------------------------------------------------------------------------------------------- */
+/* ---- reference --------------------------------------------------------------------------------------------------- */
 
 /* Row j of the sequence's keys (which = 0) or values (1) of a key head: from the cache or from the new tokens. */
 static const double *sequence_row(const nn_ref *r, int which, int key_head, int64_t j)
@@ -132,7 +135,8 @@ static const double *sequence_row(const nn_ref *r, int which, int key_head, int6
     int64_t offset = (int64_t)key_head * a->head_dim;
     if (j < p->past)
         return r->in[1 + which] + j * a->kv_heads * a->head_dim + offset;
-    return r->in[0] + (j - p->past) * nn_cols(r->node->in[0]) + (int64_t)(a->heads + which * a->kv_heads) * a->head_dim + offset;
+    return r->in[0] + (j - p->past) * nn_cols(r->node->in[0]) +
+           (int64_t)(a->heads + which * a->kv_heads) * a->head_dim + offset;
 }
 
 static void ref_row(const nn_ref *r, int64_t i, int head, double *p, double *y)
@@ -170,7 +174,7 @@ static void ref_forward(const nn_ref *r)
     free(row);
 }
 
-/* ---- cases ----------------------------------------------------------------------------------------------------------- */
+/* ---- cases ------------------------------------------------------------------------------------------------------- */
 
 static const nn_cached_params one = {{.heads = 4, .kv_heads = 2, .head_dim = 8}, 21, 0};
 static const nn_cached_params start = {{.heads = 2, .kv_heads = 2, .head_dim = 16}, 0, 0};
@@ -204,8 +208,8 @@ const nn_op nn_op_attention_cached = {
     .case_count = sizeof cases / sizeof *cases,
 };
 
-nn_tensor *nn_attention_cached(nn_tape *tape, nn_tensor *qkv, nn_tensor *cache_k, nn_tensor *cache_v, nn_attention_params params,
-                               int past, int open)
+nn_tensor *nn_attention_cached(nn_tape *tape, nn_tensor *qkv, nn_tensor *cache_k, nn_tensor *cache_v,
+                               nn_attention_params params, int past, int open)
 {
     nn_cached_params p = {params, past, open};
     nn_tensor *out;

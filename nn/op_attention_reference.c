@@ -40,7 +40,8 @@ static double product(const double *a, const double *b, int n)
     return sum;
 }
 
-/* Probabilities of row i over all keys (0 where invisible); returns the logarithm of the sum, 0 for a row that sees none. */
+/* Probabilities of row i over all keys (0 where invisible); returns the logarithm of the sum, 0 for a row that sees
+ * none. */
 static double probabilities(const view *v, int64_t i, double *p)
 {
     double top = -INFINITY, sum = 0;

@@ -64,8 +64,8 @@ static double total_mass(const candidates *c)
     return sum;
 }
 
-/* The cut that admits the best of what is admitted now until `target` is reached: a radix selection, a byte of the rank at a
- * time from the highest, which needs no memory and no sorting. */
+/* The cut that admits the best of what is admitted now until `target` is reached: a radix selection, a byte of the rank
+ * at a time from the highest, which needs no memory and no sorting. */
 static cut select_best(const candidates *c, bool by_mass, double target)
 {
     cut result = {0, target, by_mass};

@@ -14,8 +14,8 @@ typedef struct nn_sampling {
     uint64_t seed;     /* for whoever starts the random stream, CS_STREAM_SAMPLE */
 } nn_sampling;
 
-/* The index in 0..n-1 (n >= 1) of the chosen logit. Equal logits rank by index, the lowest first; a NaN ranks last and is
- * never drawn. Greedy choice draws no random number, any other choice exactly one. */
+/* The index in 0..n-1 (n >= 1) of the chosen logit. Equal logits rank by index, the lowest first; a NaN ranks last and
+ * is never drawn. Greedy choice draws no random number, any other choice exactly one. */
 int32_t nn_sample(const float *logits, int64_t n, const nn_sampling *s, cs_random *r);
 
 #endif

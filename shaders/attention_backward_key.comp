@@ -1,7 +1,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
-// Attention, gradients of keys and values, summed over all queries of all heads that use them: with p, dp and delta as in
-// attention_backward_query.comp, dv = p^T dy and dk = scale (p * (dp - delta))^T q. Lanes own key rows, tiles are of
+// Attention, gradients of keys and values, summed over all queries of all heads that use them: with p, dp and delta as
+// in attention_backward_query.comp, dv = p^T dy and dk = scale (p * (dp - delta))^T q. Lanes own key rows, tiles are of
 // queries. Groups: key tiles, key heads * CHUNKS, batch.
 #include "attention.glsl"
 
@@ -97,8 +97,7 @@ void survey_rows(uint first)
     span = workgroup_max(span);
 }
 
-// The first tile of queries from i on with one that may see some row, or one beyond the end. A loop and not a condition,
-// for the reason given in attention_key_tile.glsl.
+// The first tile of queries from i on with one that may see some row, or one beyond the end.
 uint seek(uint i)
 {
     if (!SEGMENTS && !CAUSAL)

@@ -1,8 +1,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 // Attention, gradient of the queries: with p = exp(scale q k^T - lse), dp = dy v^T and delta = sum(dy * y) of each row,
-// dq = scale (p * (dp - delta)) k. Writes delta for the gradient of keys and values. Groups: query tiles, heads * CHUNKS,
-// batch.
+// dq = scale (p * (dp - delta)) k. Writes delta for the gradient of keys and values. Groups: query tiles, heads *
+// CHUNKS, batch.
 #include "attention.glsl"
 
 layout(binding = 0) uniform usamplerBuffer qkv; // vec4 bits

@@ -1,8 +1,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
-// Attention of a few new tokens over a cache. With hardly any query rows to share out, the lanes share out the keys: each
-// runs its own online softmax over every LANES-th key, and the lanes' results are merged at the end. Groups: queries,
-// heads * CHUNKS.
+// Attention of a few new tokens over a cache. With hardly any query rows to share out, the lanes share out the keys:
+// each runs its own online softmax over every LANES-th key, and the lanes' results are merged at the end. Groups:
+// queries, heads * CHUNKS.
 #include "attention.glsl"
 
 layout(binding = 0) uniform usamplerBuffer queries; // vec4 bits, addressed by push.q_*

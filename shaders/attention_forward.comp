@@ -1,7 +1,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
-// Attention, forward (Dao et al. 2022, with an online softmax per lane): y = softmax(scale q k^T) v over the visible keys,
-// and the row sums as lse = log(sum(exp(scale q k^T))) for the backward pass. Groups: query tiles, heads * CHUNKS, batch.
+// Attention, forward (Dao et al. 2022, with an online softmax per lane): y = softmax(scale q k^T) v over the visible
+// keys, and the row sums as lse = log(sum(exp(scale q k^T))) for the backward pass. Groups: query tiles, heads *
+// CHUNKS, batch.
 #include "attention.glsl"
 
 layout(binding = 0) uniform usamplerBuffer queries; // vec4 bits, addressed by push.q_*
@@ -28,7 +29,8 @@ vec4 key(uint j, uint c)
 vec4 value(uint j, uint c)
 {
     uint row = batch * push.keys + min(j, push.keys - 1);
-    return uintBitsToFloat(texelFetch(values, int(row * push.v_row + push.v_first + key_head * WIDTH + chunk * CHUNK + c)));
+    uint at = row * push.v_row + push.v_first + key_head * WIDTH + chunk * CHUNK + c;
+    return uintBitsToFloat(texelFetch(values, int(at)));
 }
 
 int query_segment(uint i)

@@ -1,7 +1,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
-// Appends the keys and values of new tokens to a cache: row `past + n` of each cache is new row n. Groups: vec4s of the new
-// keys, in workgroups of LANES.
+// Appends the keys and values of new tokens to a cache: row `past + n` of each cache is new row n. Groups: vec4s of the
+// new keys, in workgroups of LANES.
 #include "attention.glsl"
 
 layout(binding = 0, std430) readonly buffer Fused { uvec4 qkv[]; };

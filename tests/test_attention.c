@@ -1,4 +1,5 @@
-/* Attention: the kernels that this device would not choose by itself, the cache's content, generation against training. */
+/* Attention: the kernels that this device would not choose by itself, the cache's content, generation against training.
+ * */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -97,7 +98,8 @@ static void step(const float *qkv, vk_range k, vk_range v, int past, int n, floa
 static void generation_equals_training(void **state)
 {
     (void)state;
-    float qkv[TOKENS * WIDTH], whole[TOKENS * HEADS * DIM], parts[TOKENS * HEADS * DIM], cached[TOKENS * KEY_HEADS * DIM];
+    float qkv[TOKENS * WIDTH], whole[TOKENS * HEADS * DIM], parts[TOKENS * HEADS * DIM],
+        cached[TOKENS * KEY_HEADS * DIM];
     cs_random r = {.seed = 3, .stream = CS_STREAM_NAMED};
     for (int i = 0; i < TOKENS * WIDTH; i++)
         qkv[i] = cs_random_normal(&r);

@@ -1,12 +1,16 @@
 // Shared by the attention kernels (nn/op_attention.c).
 //
-// With SHUFFLE a workgroup is one subgroup. Every lane owns ROWS rows (of queries; in the backward pass for keys and values, of keys),
-// so that the online softmax needs no exchange between lanes; the rows of the other side come in tiles of TILE rows, seen
-// by all lanes. How a tile's row gets to all lanes is the only difference between the two variants of each kernel:
-//   SHUFFLE   lane t reads row t and hands it out with subgroupShuffle(x, t): TILE = lanes. Cheapest on CPU drivers.
+// Every lane owns ROWS rows (of queries; for the gradients of keys and values, of keys), so that the online softmax
+// needs no exchange between lanes; the rows of the other side come in tiles of TILE rows, seen by all lanes. How a
+// tile's row gets to all lanes is the only difference between the two variants of each kernel:
+//   SHUFFLE   a workgroup is one subgroup; lane t reads row t and hands it out with subgroupShuffle(x, t); TILE is the
+//             number of lanes. Cheapest on CPU drivers.
 //   otherwise the tile lies in shared memory. No subgroup operations.
-// Head widths above what registers hold are worked off in CHUNKS parts of CHUNK vec4: each workgroup makes one part of the
-// output and computes the scores over all parts.
+// Head widths above what registers hold are worked off in CHUNKS parts of CHUNK vec4: each workgroup makes one part of
+// the output and computes the scores over all parts.
+//
+// CPU drivers run what stands behind a condition with lanes masked, and a loop tested at its top once more than wanted:
+// hence the loops over tiles are tested at their end, and what is to be skipped is skipped by a loop (seek()).
 #extension GL_EXT_control_flow_attributes : require
 #ifdef SHUFFLE
 #extension GL_KHR_shader_subgroup_basic : require
@@ -56,8 +60,8 @@ int as_key(int segment)
     return segment < 0 ? NO_KEY : segment;
 }
 
-// What hides keys from a query comes down to one comparison: key j is visible if j <= limit_of(...). Signed, because CPU
-// vector units compare signed integers only.
+// What hides keys from a query comes down to one comparison: key j is visible if j <= limit_of(...). Signed, because
+// CPU vector units compare signed integers only.
 
 // Last key that a query sees among those of segment 0 and among those of its own segment.
 ivec2 limits_of(int query, int segment)

@@ -40,8 +40,7 @@ uint workgroup_end()
     return uint(max(span.z, span.w) + 1);
 }
 
-// The first tile from j on with a key that some row may see, or one beyond `end`. A loop and not a condition around the
-// work on a tile, because CPU drivers run what stands behind a condition with all lanes masked, but do leave loops.
+// The first tile from j on with a key that some row may see, or one beyond `end`.
 uint seek(uint j, uint end)
 {
     if (!SEGMENTS)

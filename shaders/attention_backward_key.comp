@@ -55,20 +55,19 @@ vec2 query_sums(uint head, uint i)
 #define OWN_QUERY(head, i, c) query(head, i + lane, c)
 #define OWN_DY(head, i, c) dy(head, i + lane, c)
 #define OWN_SUMS(head, i) query_sums(head, i + lane)
-#define OWN_MASK(i) query_mask(i + lane)
 #define TILE_QUERY(own, t, c) subgroupShuffle(own, t)
 #define TILE_DY(own, t, c) subgroupShuffle(own, t)
 #define TILE_SUMS(own, t) subgroupShuffle(own, t)
-#define TILE_MASK(own, t) subgroupShuffle(own, t)
+#define TILE_MASK(t) subgroupShuffle(own_mask, t)
+ivec3 own_mask; // of the lane's row of the tile
 #else
 #define OWN_QUERY(head, i, c) vec4(0)
 #define OWN_DY(head, i, c) vec4(0)
 #define OWN_SUMS(head, i) vec2(0)
-#define OWN_MASK(i) ivec3(0)
 #define TILE_QUERY(own, t, c) tile_query[(t) * WIDTH + (c)]
 #define TILE_DY(own, t, c) tile_dy[(t) * WIDTH + (c)]
 #define TILE_SUMS(own, t) tile_sums[t]
-#define TILE_MASK(own, t) tile_mask[t]
+#define TILE_MASK(t) tile_mask[t]
 shared vec4 tile_query[TILE * WIDTH], tile_dy[TILE * WIDTH];
 shared vec2 tile_sums[TILE];
 shared ivec3 tile_mask[TILE];
@@ -97,25 +96,32 @@ void survey_rows(uint first)
     span = workgroup_max(span);
 }
 
+// Whether a query of that mask may see some row.
+bool touches(ivec3 mask)
+{
+    return -span.z <= mask.y || (mask.x >= -span.x && mask.x <= span.y && -span.w <= mask.z);
+}
+
 // The first tile of queries from i on with one that may see some row, or one beyond the end.
 uint seek(uint i)
 {
-    if (!SEGMENTS && !CAUSAL)
-        return i;
     bool found;
     do {
+#ifdef SHUFFLE
+        own_mask = query_mask(i + lane);
+        found = workgroup_any(touches(own_mask));
+#else
         bool mine = false;
-        for (uint t = lane; t < TILE; t += LANES) {
-            ivec3 mask = query_mask(i + t);
-            mine = mine || -span.z <= mask.y || (mask.x >= -span.x && mask.x <= span.y && -span.w <= mask.z);
-        }
+        for (uint t = lane; t < TILE; t += LANES)
+            mine = mine || touches(query_mask(i + t));
         found = workgroup_any(mine);
+#endif
         i += TILE;
     } while (!found && i < push.queries);
     return found ? i - TILE : i;
 }
 
-// Makes the tile of queries from i on readable.
+// Makes the tile of queries from i on, found by seek(), readable.
 void open_tile(uint head, uint i)
 {
 #ifndef SHUFFLE
@@ -169,9 +175,8 @@ void attend(uint head, uint first, uint i, uint u)
             }
         }
     }
-    ivec3 own_mask = OWN_MASK(i);
     [[unroll]] for (uint t = 0; t < BLOCK; t++) {
-        ivec3 mask = TILE_MASK(own_mask, u + t);
+        ivec3 mask = TILE_MASK(u + t);
         [[unroll]] for (uint r = 0; r < ROWS; r++) {
             bool visible = int(first + r * LANES) <= limit_of(segment[r], mask.x, mask.yz);
             s[r][t] = visible ? exp2(s[r][t]) : 0;

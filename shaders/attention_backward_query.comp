@@ -93,10 +93,9 @@ void attend(uint first, uint j, uint u)
             }
         }
     }
-    int own_segment = OWN_SEGMENT(j);
     [[unroll]] for (uint r = 0; r < ROWS; r++)
         [[unroll]] for (uint t = 0; t < BLOCK; t++)
-            s[r][t] = visible(r, j, u + t, own_segment) ? exp2(s[r][t]) * dp[r][t] : 0;
+            s[r][t] = visible(r, j, u + t) ? exp2(s[r][t]) * dp[r][t] : 0;
     [[unroll]] for (uint c = 0; c < CHUNK; c++) {
         vec4 own = OWN_KEY(j, chunk * CHUNK + c);
         [[unroll]] for (uint t = 0; t < BLOCK; t++) {

@@ -72,11 +72,10 @@ void attend(uint first, uint j, uint u)
             }
         }
     }
-    int own_segment = OWN_SEGMENT(j);
     [[unroll]] for (uint r = 0; r < ROWS; r++) {
         float top = peak[r];
         [[unroll]] for (uint t = 0; t < BLOCK; t++) {
-            s[r][t] = visible(r, j, u + t, own_segment) ? s[r][t] : HIDDEN;
+            s[r][t] = visible(r, j, u + t) ? s[r][t] : HIDDEN;
             top = max(top, s[r][t]);
         }
         float shrink = exp2(peak[r] - top);

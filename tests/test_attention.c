@@ -14,7 +14,6 @@
 #include "base/error.h"
 #include "base/random.h"
 #include "nn/attention_internal.h"
-#include "nn/selftest.h"
 
 #define check(condition) \
     do { \
@@ -41,21 +40,48 @@ static int close_device(void **state)
     return vk_validation_messages() ? -1 : 0;
 }
 
-static void selftest(const char *name)
+/* Output and gradient of one attention over random values, all gradients of the output 1. */
+static void attend(nn_attention_params p, int64_t rows, const float *qkv, const int32_t *segments, float *y, float *dqkv)
 {
-    nn_selftest_result result = {0};
-    check(nn_selftest(device, name, stdout, &result));
-    assert_true(result.passed > 0);
-    assert_int_equal(result.failed, 0);
+    int64_t cols = (p.heads + 2 * p.kv_heads) * p.head_dim;
+    nn_tape_reset(tape);
+    nn_tensor *x = nn_watch(nn_input(tape, NN_F32, 3, (int64_t[]){1, rows, cols}, qkv));
+    nn_tensor *s = segments ? nn_input(tape, NN_I32, 2, (int64_t[]){1, rows}, segments) : NULL;
+    nn_tensor *out = nn_keep(nn_attention(tape, x, s, p));
+    check(out && nn_tape_run(tape, &(nn_root){.tensor = out, .weight = 1}, 1));
+    check(nn_read(tape, out, y) && nn_read_grad(tape, x, dqkv));
 }
 
+static void compare_kernels(nn_attention_params p, int64_t rows, const int32_t *segments)
+{
+    enum { MOST = 4096 };
+    static float qkv[MOST], y[2][MOST], dqkv[2][MOST];
+    int64_t n = rows * (p.heads + 2 * p.kv_heads) * p.head_dim;
+    cs_random r = {.seed = 4, .stream = CS_STREAM_NAMED};
+    assert_true(n <= MOST);
+    for (int64_t i = 0; i < n; i++)
+        qkv[i] = cs_random_normal(&r);
+    for (int shared = 0; shared < 2; shared++) {
+        nn_attention_prefer_shared(shared);
+        attend(p, rows, qkv, segments, y[shared], dqkv[shared]);
+    }
+    nn_attention_prefer_shared(false);
+    for (int64_t i = 0; i < rows * p.heads * p.head_dim; i++)
+        assert_true(fabsf(y[0][i] - y[1][i]) < 1e-5f);
+    for (int64_t i = 0; i < n; i++)
+        assert_true(fabsf(dqkv[0][i] - dqkv[1][i]) < 1e-4f);
+}
+
+/* The selftest covers the kernels of this device's choice; the others must agree with them. */
 static void shared_memory_kernels(void **state)
 {
     (void)state;
-    nn_attention_prefer_shared(true);
-    selftest("attention");
-    selftest("attention_cached");
-    nn_attention_prefer_shared(false);
+    int32_t segments[50];
+    for (int i = 0; i < 50; i++)
+        segments[i] = i < 15 ? 0 : i > 47 ? -1 : 1 + (i - 15) / 4;
+    compare_kernels((nn_attention_params){.heads = 4, .kv_heads = 2, .head_dim = 8, .causal = true, .open_prefix = true},
+                    50, segments);
+    compare_kernels((nn_attention_params){.heads = 1, .kv_heads = 1, .head_dim = 40, .causal = true}, 9, NULL);
 }
 
 static void plans_fit_every_device(void **state)

@@ -3,17 +3,16 @@
 #ifdef SHUFFLE
 #define OWN_KEY(j, c) key(j + lane, c)
 #define OWN_VALUE(j, c) value(j + lane, c)
-#define OWN_SEGMENT(j) key_segment(j + lane)
 #define TILE_KEY(own, t, c) subgroupShuffle(own, t)
 #define TILE_VALUE(own, t, c) subgroupShuffle(own, t)
-#define TILE_SEGMENT(own, t) subgroupShuffle(own, t)
+#define TILE_SEGMENT(t) subgroupShuffle(own_segment, t)
+int own_segment; // of the lane's row of the tile
 #else
 #define OWN_KEY(j, c) vec4(0)
 #define OWN_VALUE(j, c) vec4(0)
-#define OWN_SEGMENT(j) 0
 #define TILE_KEY(own, t, c) tile_key[(t) * WIDTH + (c)]
 #define TILE_VALUE(own, t, c) tile_value[(t) * VALUE_WIDTH + (c)]
-#define TILE_SEGMENT(own, t) tile_segment[t]
+#define TILE_SEGMENT(t) tile_segment[t]
 shared vec4 tile_key[TILE * WIDTH], tile_value[TILE * VALUE_WIDTH];
 shared int tile_segment[TILE];
 #endif
@@ -40,6 +39,13 @@ uint workgroup_end()
     return uint(max(span.z, span.w) + 1);
 }
 
+// Whether some row may see the key at j.
+bool touches(uint j, int theirs)
+{
+    int last = theirs == 0 ? span.z : theirs >= -span.x && theirs <= span.y ? span.w : -1;
+    return int(j) <= last;
+}
+
 // The first tile from j on with a key that some row may see, or one beyond `end`.
 uint seek(uint j, uint end)
 {
@@ -47,19 +53,21 @@ uint seek(uint j, uint end)
         return j;
     bool found;
     do {
+#ifdef SHUFFLE
+        own_segment = key_segment(j + lane);
+        found = workgroup_any(touches(j + lane, own_segment));
+#else
         bool mine = false;
-        for (uint t = lane; t < TILE; t += LANES) {
-            int theirs = key_segment(j + t);
-            mine = mine || (theirs == 0 ? int(j + t) <= span.z
-                                        : theirs >= -span.x && theirs <= span.y && int(j + t) <= span.w);
-        }
+        for (uint t = lane; t < TILE; t += LANES)
+            mine = mine || touches(j + t, key_segment(j + t));
         found = workgroup_any(mine);
+#endif
         j += TILE;
     } while (!found && j < end);
     return found ? j - TILE : j;
 }
 
-// Makes the tile of keys from j on readable.
+// Makes the tile of keys from j on, found by seek(), readable.
 void open_tile(uint j)
 {
 #ifndef SHUFFLE
@@ -75,7 +83,7 @@ void open_tile(uint j)
 }
 
 // Whether key u of the tile at j is visible to the lane's row r.
-bool visible(uint r, uint j, uint u, int own_segment)
+bool visible(uint r, uint j, uint u)
 {
-    return int(j + u) <= limit_of(TILE_SEGMENT(own_segment, u), segment[r], limits[r]);
+    return int(j + u) <= limit_of(TILE_SEGMENT(u), segment[r], limits[r]);
 }

@@ -12,7 +12,7 @@ typedef struct mm_llama2c_shape {
     bool tied; /* the file says so by the sign of its vocabulary */
 } mm_llama2c_shape;
 
-/* `source`: the weights, or a folder with one *.bin of weights and one tok*.bin; the tokenizer is looked for beside the weights (tok*.bin).
+/* `source`: the weights, with their tokenizer tok*.bin beside them, or the folder that holds both.
  * `target` is made; it must not exist. `*shape` tells what was read. */
 bool mm_import_llama2c(const char *source, const char *target, vk_device *device, mm_llama2c_shape *shape);
 

@@ -172,7 +172,7 @@ bool mm_model_forward(mm_model *m, nn_tape *tape, const mm_batch *b, const mm_fo
     if (!b->labels)
         return cs_fail("a batch has no answers to learn from: all of its turns were dropped by data.max_tokens");
     memset(m->results, 0, (size_t)m->mixtures * sizeof *m->results);
-    if (how->blank)
+    if (how->blank && b->images)
         memset(b->patches, 0,
                (size_t)b->images * (size_t)b->patches_per_image * (size_t)b->patch_values * sizeof *b->patches);
     nn_pass_context c = {.training = how->training, .compete = how->compete, .results = m->results};

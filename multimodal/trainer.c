@@ -232,6 +232,24 @@ static bool copy_figure(trainer *t, uint64_t at, const nn_tensor *from)
     return vk_copy(t->device, dst, src);
 }
 
+/* Marks the figures of a mixture that did not run (a tower without a picture to see) as missing. */
+static bool mark_missing(trainer *t, uint64_t at, int count)
+{
+    const float missing = NAN;
+    uint32_t bits;
+    memcpy(&bits, &missing, sizeof bits);
+    vk_range dst = {t->figures.block, t->figures.offset + at * 4, (uint64_t)count * 4};
+    return vk_fill(t->device, dst, bits);
+}
+
+static bool copy_mixture(trainer *t, uint64_t at, const nn_moe_result *r)
+{
+    for (int k = 0; k < NN_MOE_LOSSES; k++)
+        if (!copy_figure(t, at + (uint64_t)k, r->loss[k]))
+            return false;
+    return copy_figure(t, at + NN_MOE_LOSSES, r->entropy) && copy_figure(t, at + NN_MOE_LOSSES + 1, r->load);
+}
+
 static bool copy_figures(trainer *t, int micro, const nn_tensor *loss)
 {
     if (!copy_figure(t, (uint64_t)micro, loss))
@@ -239,12 +257,10 @@ static bool copy_figures(trainer *t, int micro, const nn_tensor *loss)
     uint64_t at = (uint64_t)t->config.train.accumulate + 1;
     for (int i = 0; i < t->model->mixtures; i++) {
         const nn_moe_result *r = &t->model->results[i];
-        for (int k = 0; k < NN_MOE_LOSSES; k++)
-            if (!copy_figure(t, at + (uint64_t)k, r->loss[k]))
-                return false;
-        if (!copy_figure(t, at + NN_MOE_LOSSES, r->entropy) || !copy_figure(t, at + NN_MOE_LOSSES + 1, r->load))
+        int count = mm_train_log_floats(&t->model->mixture[i]);
+        if (!r->output ? !micro && !mark_missing(t, at, count) : !copy_mixture(t, at, r))
             return false;
-        at += (uint64_t)mm_train_log_floats(&t->model->mixture[i]);
+        at += (uint64_t)count;
     }
     return true;
 }

@@ -96,14 +96,24 @@ cat >tiny.json <<'END'
 {
   "seed": 3,
   "data": {"train": "data/train.json", "tokenizer": "tok.model", "turns": "isolated"},
-  "vision": {"size": 16, "patch": 8, "width": 32, "layers": 1, "heads": 2, "hidden": 32, "moe": {"experts": 3, "top_k": 2, "hidden": 32}},
-  "text": {"width": 32, "layers": 1, "heads": 2, "hidden": 48, "moe": {"experts": 3, "top_k": 2, "hidden": 24}},
+  "vision": {
+    "size": 16, "patch": 8, "width": 32, "layers": 1, "heads": 2, "hidden": 32,
+    "moe": {"experts": 3, "top_k": 2, "hidden": 32}
+  },
+  "text": {
+    "width": 32, "layers": 1, "heads": 2, "hidden": 48,
+    "moe": {"experts": 3, "top_k": 2, "hidden": 24}
+  },
   "competition": {"rate": 0.3, "warmup": 0.1},
   "train": {"steps": 24, "batch": 4, "accumulate": 2, "lr": 1e-2, "weight_decay": 0.1, "save_every": 6, "keep": 2}
 }
 END
-"$csmoe" synth --images 40 data >output 2>&1 && "$csmoe" tokenizer train --vocabulary 120 data/train.json --out tok.model >>output 2>&1 ||
-    { check "the data is made" false; exit 1; }
+make_data() {
+    "$csmoe" synth --images 40 data >output 2>&1 &&
+        "$csmoe" tokenizer train --vocabulary 120 data/train.json --out tok.model >>output 2>&1
+}
+
+check "the data is made" make_data
 
 check "a run ends" train whole
 check "the newest two checkpoints are kept" [ "$(ls whole)" = "$(printf 'log.jsonl\nstep-00000018\nstep-00000024')" ]
@@ -113,7 +123,8 @@ check "gives the same bits" same again
 check "an existing run is not overwritten" refuse "whole: has checkpoints already.*--resume" train whole
 check "resuming a finished run changes nothing" train whole --resume
 check "and keeps its bits" same again
-check "resuming with another configuration names the key" refuse "train.lr is .*, not " train whole --resume --set train.lr=1e-3
+check "resuming with another configuration names the key" \
+    refuse "train.lr is .*, not " train whole --resume --set train.lr=1e-3
 check "resuming without checkpoint" refuse "nothing: has no checkpoint" train nothing --resume
 check "leaves no folder behind" [ ! -e nothing ]
 check "missing data" refuse "nowhere.json" train nothing --set data.train=nowhere.json

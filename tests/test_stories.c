@@ -45,7 +45,8 @@ static void test_story(void **state)
     mm_llama2c_shape shape;
     const char *target = in_folder("stories");
     check(mm_import_llama2c(source, target, device, &shape));
-    assert_true(shape.width == 64 && shape.layers == 5 && shape.heads == 8 && shape.kv_heads == 4 && shape.vocabulary == 512);
+    assert_true(shape.width == 64 && shape.layers == 5 && shape.vocabulary == 512);
+    assert_true(shape.heads == 8 && shape.kv_heads == 4);
 
     mm_loaded l;
     check(mm_load(&l, target, device, NULL, 0));

@@ -1,0 +1,213 @@
+/* The training loop on a tiny model: its log, its stop, its checkpoints. */
+#include "tests/model_fixture.h"
+
+#include <jansson.h>
+
+#include "multimodal/trainer.h"
+
+enum { MOST_LINES = 64 };
+
+static const char *const common[] = {
+    "vision.size=16",       "vision.width=16",      "vision.layers=1",
+    "vision.heads=2",       "vision.hidden=24",     "vision.moe.experts=3",
+    "text.width=16",        "text.layers=1",        "text.heads=2",
+    "text.hidden=24",       "text.moe.experts=4",   "train.lr=1e-2",
+    "competition.warmup=0", "competition.rate=0.5", "data.group_by_length=false",
+};
+
+/* Trains with the overrides into a new run folder; the lines of its log. */
+static size_t train(const char *run, const char *const *sets, size_t count, volatile sig_atomic_t *stop, bool *stopped,
+                    json_t **lines)
+{
+    const char *all[MAX_SETS];
+    char data[300], tokenizer[300], path[300], line[4096];
+    size_t n = sizeof common / sizeof *common, read = 0;
+    memcpy(all, common, sizeof common);
+    snprintf(data, sizeof data, "data.train=%s", in_folder("all.json"));
+    snprintf(tokenizer, sizeof tokenizer, "data.tokenizer=%s", in_folder("words.model"));
+    all[n++] = data;
+    all[n++] = tokenizer;
+    for (size_t i = 0; i < count; i++)
+        all[n++] = sets[i];
+    const mm_train_params params = {
+        .config = write_text("empty.json", "{}"), .sets = all, .set_count = n, .out = in_folder(run), .stop = stop};
+    check(mm_train(&params, stopped));
+    snprintf(path, sizeof path, "%s/log.jsonl", in_folder(run));
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    while (fgets(line, sizeof line, file)) {
+        assert_true(read < MOST_LINES);
+        lines[read] = json_loads(line, 0, NULL);
+        assert_non_null(lines[read++]);
+    }
+    fclose(file);
+    return read;
+}
+
+static void drop(json_t **lines, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        json_decref(lines[i]);
+}
+
+static double number(const json_t *o, const char *key)
+{
+    const json_t *value = json_object_get(o, key);
+    if (!json_is_number(value))
+        fail_msg("'%s' is missing in the log", key);
+    return json_number_value(value);
+}
+
+static double sum(const json_t *list)
+{
+    double total = 0;
+    for (size_t i = 0; i < json_array_size(list); i++)
+        total += json_number_value(json_array_get(list, i));
+    return total;
+}
+
+/* A mixture's figures at a step at which it saw something. */
+static void check_mixture(const json_t *m, bool first_is_vision)
+{
+    bool competed = json_is_true(json_object_get(m, "competed"));
+    assert_string_equal(json_string_value(json_object_get(m, "name")),
+                        first_is_vision ? "vision.layers.0" : "text.layers.0");
+    assert_int_equal(json_array_size(json_object_get(m, "load")), first_is_vision ? 3 : 4);
+    assert_true(number(m, "entropy") >= 0 && number(m, "entropy") < log(4) + 1e-3);
+    assert_true(sum(json_object_get(m, "load")) > 0);
+    assert_true(number(m, "balance") > 0);
+    assert_int_equal(json_object_get(m, "router") != NULL, competed);
+    assert_int_equal(json_object_get(m, "diversity") != NULL, competed);
+    assert_int_equal(json_object_get(m, "z") != NULL, !competed);
+}
+
+static void test_log(void **state)
+{
+    (void)state;
+    static const char *const sets[] = {"train.steps=30", "train.batch=1", "train.schedule=constant", "train.warmup=0"};
+    json_t *lines[MOST_LINES];
+    bool stopped;
+    size_t count = train("log", sets, 4, NULL, &stopped, lines);
+    assert_false(stopped);
+    assert_int_equal(count, 30);
+    int blind = 0, competing = 0;
+    for (size_t i = 0; i < count; i++) {
+        assert_true(number(lines[i], "step") == (double)i + 1);
+        assert_float_equal(number(lines[i], "lr"), 1e-2, 1e-8);
+        assert_true(number(lines[i], "loss") > 0 && number(lines[i], "grad_norm") > 0);
+        assert_true(number(lines[i], "tokens_per_second") > 0 && number(lines[i], "tokens_per_second") < 1e6);
+        const json_t *mixtures = json_object_get(lines[i], "mixtures"), *vision = json_array_get(mixtures, 0),
+                     *text = json_array_get(mixtures, 1);
+        assert_int_equal(json_array_size(mixtures), 2);
+        check_mixture(text, false);
+        competing += json_is_true(json_object_get(text, "competed"));
+        if (json_is_null(json_object_get(vision, "entropy"))) { /* the sample without a picture */
+            blind++;
+            assert_true(sum(json_object_get(vision, "load")) == 0);
+            assert_null(json_object_get(vision, "balance"));
+        } else {
+            check_mixture(vision, true);
+        }
+    }
+    assert_int_equal(blind, 10);
+    assert_in_range(competing, 8, 22);
+    assert_true(number(lines[29], "loss") + number(lines[28], "loss") + number(lines[27], "loss") <
+                0.7 * (number(lines[0], "loss") + number(lines[1], "loss") + number(lines[2], "loss")));
+    drop(lines, count);
+}
+
+/* Three micro-batches of one sample each are one step over the three samples. */
+static void test_accumulation_counts_every_label_once(void **state)
+{
+    (void)state;
+    static const char *const whole[] = {"train.steps=2", "train.batch=3", "vision.moe.experts=0", "text.moe.experts=0"};
+    static const char *const parts[] = {"train.steps=2", "train.batch=1", "vision.moe.experts=0", "text.moe.experts=0",
+                                        "train.accumulate=3"};
+    json_t *a[MOST_LINES], *b[MOST_LINES];
+    bool stopped;
+    size_t n = train("whole", whole, 4, NULL, &stopped, a), m = train("parts", parts, 5, NULL, &stopped, b);
+    assert_true(n == 2 && m == 2);
+    for (size_t i = 0; i < 2; i++) {
+        assert_float_equal(number(a[i], "loss") / number(b[i], "loss"), 1, 1e-5);
+        assert_float_equal(number(a[i], "grad_norm") / number(b[i], "grad_norm"), 1, 1e-4);
+        assert_true(number(a[i], "tokens") == number(b[i], "tokens"));
+    }
+    drop(a, n);
+    drop(b, m);
+}
+
+static void test_epochs_make_steps(void **state)
+{
+    (void)state;
+    static const char *const sets[] = {"train.epochs=5", "train.batch=2", "train.accumulate=3"};
+    json_t *lines[MOST_LINES];
+    bool stopped;
+    size_t count = train("epochs", sets, 3, NULL, &stopped, lines);
+    assert_int_equal(count, 4); /* 2 batches an epoch, 10 in all, 3 a step */
+    drop(lines, count);
+    char *newest = mm_run_checkpoint(in_folder("epochs"));
+    check(newest);
+    assert_non_null(strstr(newest, "step-00000004"));
+    free(newest);
+}
+
+static void test_asked_to_stop(void **state)
+{
+    (void)state;
+    static const char *const sets[] = {"train.steps=20"};
+    volatile sig_atomic_t stop = 1;
+    json_t *lines[MOST_LINES];
+    bool stopped;
+    size_t count = train("stopped", sets, 1, &stop, &stopped, lines);
+    assert_true(stopped);
+    assert_int_equal(count, 0);
+    char *newest = mm_run_checkpoint(in_folder("stopped"));
+    check(newest);
+    assert_non_null(strstr(newest, "step-00000000"));
+    free(newest);
+}
+
+static void test_diverging_loss_is_reported(void **state)
+{
+    (void)state;
+    static const char *const sets[] = {"train.steps=200",         "train.lr=10",      "train.clip=0", "train.warmup=0",
+                                       "train.schedule=constant", "text.rope_theta=0"};
+    char data[300], tokenizer[300];
+    const char *all[MAX_SETS];
+    size_t n = sizeof common / sizeof *common;
+    memcpy(all, common, sizeof common);
+    snprintf(data, sizeof data, "data.train=%s", in_folder("all.json"));
+    snprintf(tokenizer, sizeof tokenizer, "data.tokenizer=%s", in_folder("words.model"));
+    all[n++] = data;
+    all[n++] = tokenizer;
+    for (size_t i = 0; i < sizeof sets / sizeof *sets; i++)
+        all[n++] = sets[i];
+    bool stopped;
+    const mm_train_params params = {
+        .config = write_text("empty.json", "{}"), .sets = all, .set_count = n, .out = in_folder("diverging")};
+    if (mm_train(&params, &stopped)) /* not every driver gets there */
+        skip();
+    assert_error("the loss is ");
+    assert_false(mm_run_exists(in_folder("diverging")));
+}
+
+static int open_training(void **state)
+{
+    size_t size;
+    if (open_world(state))
+        return -1;
+    const void *pieces = mm_tokenizer_model(words, &size);
+    return cs_write_file(in_folder("words.model"), pieces, size) ? 0 : -1;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_log),
+        cmocka_unit_test(test_accumulation_counts_every_label_once),
+        cmocka_unit_test(test_epochs_make_steps),
+        cmocka_unit_test(test_asked_to_stop),
+        cmocka_unit_test(test_diverging_loss_is_reported),
+    };
+    return cmocka_run_group_tests(tests, open_training, close_world);
+}

@@ -22,8 +22,6 @@ expect "devices lists one and marks it" 0 "^\* [0-9]+  " devices
 expect "devices as JSON" 0 '"max_storage_range": [0-9]+' devices --json
 expect "selftest of one operator" 0 "^[1-9][0-9]* passed, 0 failed" selftest --op softmax
 expect "selftest: no such operator" 1 "there is no operator 'softmix'" selftest --op softmix
-expect "verify: nothing to verify" 2 "missing" verify
-expect "verify: no such file" 1 "absent.safetensors: cannot open" verify "$dir/absent.safetensors"
 expect "the reference of the configuration" 0 "^## train" train --describe-config
 reference=$(dirname "$0")/../docs/configuration.md
 "$csmoe" train --describe-config >"$dir/reference"

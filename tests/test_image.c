@@ -265,6 +265,25 @@ static void refuses_lying_headers(void **state)
     free(b);
 }
 
+/* Code tables that do not fit their segment, or have more codes than a decoder's tables have room for. */
+static void refuses_lying_code_tables(void **state)
+{
+    (void)state;
+    struct bytes *b = encode_pattern(false);
+    size_t at = 2;
+    while (at + 21 < b->size && (b->data[at] != 0xff || b->data[at + 1] != 0xc4))
+        at++;
+    assert_true(at + 21 < b->size);
+    uint8_t counts[16];
+    memcpy(counts, b->data + at + 5, sizeof counts);
+    memset(b->data + at + 5, 255, sizeof counts);
+    refused(b, "code table");
+    memcpy(b->data + at + 5, counts, sizeof counts);
+    b->data[at + 5]++;
+    refused(b, "damaged picture");
+    free(b);
+}
+
 static void refuses_a_big_file(void **state)
 {
     (void)state;
@@ -440,6 +459,7 @@ int main(void)
         cmocka_unit_test(refuses_every_truncation),
         cmocka_unit_test(refuses_damage),
         cmocka_unit_test(refuses_lying_headers),
+        cmocka_unit_test(refuses_lying_code_tables),
         cmocka_unit_test(refuses_a_big_file),
         cmocka_unit_test(a_zip_bomb_stays_small),
         cmocka_unit_test(spoilt_bytes_never_crash),

@@ -22,6 +22,10 @@ expect "devices lists one and marks it" 0 "^\* [0-9]+  " devices
 expect "devices as JSON" 0 '"max_storage_range": [0-9]+' devices --json
 expect "selftest of one operator" 0 "^[1-9][0-9]* passed, 0 failed" selftest --op softmax
 expect "selftest: no such operator" 1 "there is no operator 'softmix'" selftest --op softmix
+expect "bench of one operator" 0 "^softmax .* backward " bench --op softmax --json "$dir/bench.json"
+check "... as JSON" grep -q '"operator": "softmax"' "$dir/bench.json"
+expect "bench: no such operator" 1 "^error: .*no operator 'softmix'" bench --op softmix
+expect "bench: a file that cannot be written" 1 "/nonexistent/x.json: cannot write" bench --op softmax --json /nonexistent/x.json
 expect "the reference of the configuration" 0 "^## train" train --describe-config
 reference=$(dirname "$0")/../docs/configuration.md
 "$csmoe" train --describe-config >"$dir/reference"

@@ -489,6 +489,32 @@ static void test_wrappers_name_the_operator(void **state)
     assert_error("add: input 1 is missing");
 }
 
+/* A device that has room for a few tensors only: the run fails, the reset gives everything back, a smaller run works. */
+static void test_out_of_memory(void **state)
+{
+    (void)state;
+    const vk_params params = {.quiet = true, .cache_folder = "", .memory_limit = 5 * BYTES};
+    vk_device *small = vk_open(&params);
+    check(small);
+    nn_tape *t = nn_tape_new(small);
+    uint64_t before = vk_memory_get(small).used;
+    for (int depth = 1; depth <= 32; depth += 31) {
+        nn_tensor *x = nn_watch(nn_input(t, NN_F32, 2, shape, values)), *y = x;
+        for (int i = 0; i < depth; i++)
+            y = nn_activate(t, y, NN_SILU);
+        bool ok = nn_tape_run(t, &(nn_root){y, 1, NULL}, 1);
+        assert_int_equal(ok, depth == 1);
+        if (!ok) {
+            assert_error("out of device memory for activation");
+            assert_error("forward of activation");
+        }
+        nn_tape_reset(t);
+        assert_int_equal(vk_memory_get(small).used, before);
+    }
+    nn_tape_free(&t);
+    vk_close(&small);
+}
+
 /* ---- external memory -------------------------------------------------------------------------------------------- */
 
 static void test_external(void **state)
@@ -531,6 +557,7 @@ int main(void)
         cmocka_unit_test_teardown(test_first_error_is_kept, reset),
         cmocka_unit_test_teardown(test_bad_shapes, reset),
         cmocka_unit_test_teardown(test_wrappers_name_the_operator, reset),
+        cmocka_unit_test_teardown(test_out_of_memory, reset),
         cmocka_unit_test_teardown(test_external, reset),
     };
     return cmocka_run_group_tests(tests, open_tape, close_tape);

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "base/error.h"
+#include "nn/attention_internal.h"
 
 enum { NAME_BYTES = 160 };
 
@@ -101,9 +101,10 @@ bool nn_block_init(nn_block *l, nn_params *set, const char *prefix, const nn_blo
 {
     const nn_block_config *c = config;
     *l = (nn_block){.config = *c};
-    if (c->kv_heads < 1 || c->heads % c->kv_heads)
-        return cs_fail("%s: %d heads cannot share %d key/value heads evenly", prefix, c->heads, c->kv_heads);
+    const nn_attention_params attention = {.heads = c->heads, .kv_heads = c->kv_heads, .head_dim = c->head_dim};
     int64_t q = (int64_t)c->heads * c->head_dim, kv = (int64_t)c->kv_heads * c->head_dim;
+    if (!nn_attention_check(prefix, &attention, q + 2 * kv))
+        return false;
     char norm1[NAME_BYTES], norm2[NAME_BYTES], ffn[NAME_BYTES];
     snprintf(norm1, sizeof norm1, "%s.norm1", prefix);
     snprintf(norm2, sizeof norm2, "%s.norm2", prefix);

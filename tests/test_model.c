@@ -12,6 +12,10 @@ static const variant variants[] = {
      {"data.turns=isolated", "text.open_prefix=true", "text.kv_heads=1", "text.tied=true",
       "text.rope_interleaved=true"},
      false},
+    {"odd sizes",
+     {"vision.width=12", "vision.heads=3", "vision.hidden=21", "projector.hidden=7", "text.width=21", "text.heads=3",
+      "text.head_dim=4", "text.hidden=13"},
+     false},
     {"class token as in CLIP",
      {"vision.class_token=true", "vision.pre_norm=true", "vision.post_norm=false", "vision.layers=2",
       "vision.feature_layer=-2", "vision.activation=quick_gelu", "projector.norm=true", "text.layers=2",
@@ -120,11 +124,11 @@ static void test_freezing(void **state)
 {
     (void)state;
     subject s;
-    make_subject(&s, &variants[3], "train.freeze=vision,text.layers", "all.json");
+    make_subject(&s, &variants[4], "train.freeze=vision,text.layers", "all.json");
     nn_params *set = s.loaded.model->params;
     size_t count;
     float *before = all_parameters(set, &count), *was = before;
-    train_steps(&s, &variants[3], 0, 2, 1e-2f);
+    train_steps(&s, &variants[4], 0, 2, 1e-2f);
     float *after = all_parameters(set, &count), *is = after;
     for (size_t i = 0; i < nn_params_count(set); i++) {
         const nn_param *p = nn_params_at(set, i);
@@ -209,11 +213,11 @@ static void test_text_only(void **state)
 {
     (void)state;
     subject s;
-    make_subject(&s, &variants[3], NULL, "text.json");
+    make_subject(&s, &variants[4], NULL, "text.json");
     nn_params *set = s.loaded.model->params;
     size_t count;
     float *before = all_parameters(set, &count);
-    assert_true(train_steps(&s, &variants[3], 0, 40, 2e-2f) < 0.1f);
+    assert_true(train_steps(&s, &variants[4], 0, 40, 2e-2f) < 0.1f);
     float *after = all_parameters(set, &count);
     size_t tower = 0; /* tower and projector come first and are not touched */
     for (size_t i = 0; strncmp(nn_params_at(set, i)->name, "text.", 5); i++)
@@ -379,6 +383,8 @@ static void test_bad_configurations(void **state)
         {"text.heads=3", "text.width 16 is not a multiple of text.heads 3"},
         {"text.kv_heads=3", "text.heads 2 is not a multiple of text.kv_heads 3"},
         {"text.head_dim=5", "text.head_dim 5 is odd"},
+        {"text.head_dim=130", "text.layers.0: head_dim is 130, must be a multiple of 4"},
+        {"vision.width=18", "vision.layers.0: head_dim is 9, must be a multiple of 4"},
         {"text.vocabulary=3", "text.vocabulary is 3"},
         {"text.open_prefix=true", "text.open_prefix needs data.turns \"isolated\""},
         {"data.template=plian", "data.template"},

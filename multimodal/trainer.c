@@ -121,6 +121,12 @@ static bool make_schedule(trainer *t)
     if (!s->schedule && !nn_competition_draw(t->model->mixtures, t->total, c->rate, c->warmup, c->max_layers,
                                              (uint64_t)t->config.seed, s))
         return false;
+    const uint64_t end = (uint64_t)s->schedule_first + (uint64_t)s->schedule_steps;
+    if (s->schedule_layers != t->model->mixtures || s->schedule_first < 0 || s->schedule_steps < 0 || end != t->total)
+        return cs_fail("%s: the checkpoint's competition schedule is for %lld mixtures and ends at step %llu, this run "
+                       "has %d mixtures and %llu steps; has %s changed?",
+                       t->params->out, (long long)s->schedule_layers, (unsigned long long)end, t->model->mixtures,
+                       (unsigned long long)t->total, t->config.data.train);
     size_t mixtures = (size_t)t->model->mixtures;
     if (!(t->compete = cs_alloc((size_t)t->total, mixtures, "the competition schedule")))
         return false;

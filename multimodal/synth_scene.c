@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 const char *const mm_color_names[MM_SCENE_COLORS] = {"red", "green", "blue", "yellow", "purple", "orange"};
-const char *const mm_shape_names[MM_SCENE_SHAPES] = {"circle", "square", "triangle", "cross"};
+const char *const mm_shape_names[MM_SCENE_SHAPES] = {"ring", "square", "triangle", "cross"};
 const char *const mm_background_names[MM_SCENE_BACKGROUNDS] = {"black", "gray", "navy"};
 const char *const mm_place_names[MM_SCENE_PLACES] = {"top", "left", "right", "bottom"};
 
@@ -13,9 +13,9 @@ static const uint8_t colors[MM_SCENE_COLORS][3] = {
 };
 static const uint8_t backgrounds[MM_SCENE_BACKGROUNDS][3] = {{12, 12, 14}, {72, 72, 72}, {18, 22, 70}};
 
-/* The middle of each place; large objects fit between them without touching. */
+/* The middle of each place; the largest objects fit in without touching one another. */
 static const int middles[MM_SCENE_PLACES][2] = {{32, 12}, {12, 32}, {52, 32}, {32, 52}};
-enum { SMALL_HALF = 7, LARGE_HALF = 11, JITTER = 1, SHADE = 10 };
+enum { MIN_HALF = 10, MAX_HALF = 11, JITTER = 1, SHADE = 10 };
 
 static int around_zero(cs_random *random, int most)
 {
@@ -35,7 +35,7 @@ void mm_scene_random(mm_scene *scene, cs_random *random)
         o->there = true;
         o->color = (int)cs_random_below(random, MM_SCENE_COLORS);
         o->shape = (int)cs_random_below(random, MM_SCENE_SHAPES);
-        o->large = cs_random_below(random, 2);
+        o->half = MIN_HALF + (int)cs_random_below(random, MAX_HALF - MIN_HALF + 1);
         o->dx = around_zero(random, JITTER);
         o->dy = around_zero(random, JITTER);
         for (int c = 0; c < 3; c++)
@@ -53,12 +53,13 @@ int mm_scene_count(const mm_scene *scene, int color, int shape)
     return count;
 }
 
-/* Whether (x, y), measured from the middle, lies in the shape of half-width `half`. */
+/* Whether (x, y), measured from the middle, lies in the shape of half-width `half`. The shapes differ in large parts
+ * (middle, upper and lower corners), which small models tell apart within minutes; a disc beside a square they do not. */
 static bool inside(int shape, int x, int y, int half)
 {
     switch (shape) {
     case 0:
-        return x * x + y * y <= half * half;
+        return x * x + y * y <= half * half && 4 * (x * x + y * y) > half * half;
     case 1:
         return abs(x) <= half * 6 / 7 && abs(y) <= half * 6 / 7;
     case 2:
@@ -73,7 +74,7 @@ enum { SAMPLES = 4, UNIT = 2 * SAMPLES };
 /* How many of the SAMPLES^2 points of a pixel the object covers; coordinates in 1 / UNIT of a pixel. */
 static int coverage(const mm_object *o, int x, int y, int centre_x, int centre_y)
 {
-    int half = (o->large ? LARGE_HALF : SMALL_HALF) * UNIT, covered = 0;
+    int half = o->half * UNIT, covered = 0;
     for (int sy = 0; sy < SAMPLES; sy++)
         for (int sx = 0; sx < SAMPLES; sx++)
             covered += inside(o->shape, x * UNIT + 2 * sx + 1 - centre_x * UNIT,
@@ -84,8 +85,8 @@ static int coverage(const mm_object *o, int x, int y, int centre_x, int centre_y
 static void draw_object(const mm_object *o, const int middle[2], mm_image *image)
 {
     int centre_x = middle[0] + o->dx, centre_y = middle[1] + o->dy;
-    for (int y = centre_y - LARGE_HALF; y < centre_y + LARGE_HALF; y++) {
-        for (int x = centre_x - LARGE_HALF; x < centre_x + LARGE_HALF; x++) {
+    for (int y = centre_y - MAX_HALF; y < centre_y + MAX_HALF; y++) {
+        for (int x = centre_x - MAX_HALF; x < centre_x + MAX_HALF; x++) {
             int covered = coverage(o, x, y, centre_x, centre_y), all = SAMPLES * SAMPLES;
             uint8_t *rgb = image->rgb + 3 * (y * MM_SCENE_SIZE + x);
             for (int c = 0; c < 3; c++) {

@@ -14,9 +14,9 @@ enum { MM_SCENE_SIZE = 64, MM_SCENE_PLACES = 4, MM_SCENE_COLORS = 6, MM_SCENE_SH
 typedef struct mm_object {
     bool there;
     int color, shape; /* indices of mm_color_names, mm_shape_names */
-    bool large;
-    int dx, dy;   /* pixels off the middle of its place */
-    int shade[3]; /* added to the colour's channels */
+    int half;         /* half its width, in pixels */
+    int dx, dy;       /* pixels off the middle of its place */
+    int shade[3];     /* added to the colour's channels */
 } mm_object;
 
 typedef struct mm_scene {

@@ -43,7 +43,7 @@ static bool has_own_color(const mm_scene *scene, const mm_object *o)
     return mm_scene_count(scene, o->color, -1) == 1;
 }
 
-/* Whether "the circle" means one. */
+/* Whether "the ring" means one. */
 static bool has_own_shape(const mm_scene *scene, const mm_object *o)
 {
     return mm_scene_count(scene, -1, o->shape) == 1;
@@ -177,22 +177,6 @@ static bool where_is_shape(const mm_scene *scene, cs_random *random, mm_scene_tu
     return has_own_shape(scene, &scene->places[place]);
 }
 
-static bool size_at(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
-{
-    int place = any_object(scene, random);
-    ASK(turn, "Is the %s object large or small?", mm_place_names[place]);
-    ANSWER(turn, "%s", scene->places[place].large ? "large" : "small");
-    return true;
-}
-
-static bool size_of(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
-{
-    const mm_object *o = &scene->places[any_object(scene, random)];
-    ASK(turn, "Is the %s object large or small?", color_of(o));
-    ANSWER(turn, "%s", o->large ? "large" : "small");
-    return has_own_color(scene, o);
-}
-
 /* Two objects, one of them further left (right, up, down): top and bottom stand in one column, left and right in one
  * row. Either order is as likely, hence yes and no. */
 static bool relation(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
@@ -208,19 +192,6 @@ static bool relation(const mm_scene *scene, cs_random *random, mm_scene_turn *tu
             continue;
         ASK(turn, "Is the %s object %s the %s object?", color_of(first), words[vertical][second], color_of(other));
         ANSWER(turn, "%s", (difference > 0) == second ? "yes" : "no");
-        return true;
-    }
-    return false;
-}
-
-static bool which_is_larger(const mm_scene *scene, cs_random *random, mm_scene_turn *turn)
-{
-    for (int i = 0; i < TRIES; i++) {
-        const mm_object *a = &scene->places[any_object(scene, random)], *b = &scene->places[any_object(scene, random)];
-        if (a->large == b->large || !has_own_color(scene, a) || !has_own_color(scene, b))
-            continue;
-        ASK(turn, "Which object is larger, %s or %s?", color_of(a), color_of(b));
-        ANSWER(turn, "%s", color_of(a->large ? a : b));
         return true;
     }
     return false;
@@ -269,23 +240,10 @@ static const struct {
     uint32_t weight;
     talk_kind *ask;
 } kinds[] = {
-    {3, count_objects},
-    {2, count_color},
-    {2, count_shape},
-    {3, is_there_one_feature},
-    {2, is_there_an_object},
-    {2, color_of_shape},
-    {4, color_at},
-    {3, shape_of_color},
-    {4, shape_at},
-    {2, where_is_color},
-    {2, where_is_shape},
-    {2, size_at},
-    {1, size_of},
-    {2, relation},
-    {1, which_is_larger},
-    {2, more_than},
-    {2, background},
+    {3, count_objects},      {2, count_color},    {2, count_shape},    {3, is_there_one_feature},
+    {1, is_there_an_object}, {3, color_of_shape}, {4, color_at},       {3, shape_of_color},
+    {4, shape_at},           {3, where_is_color}, {2, where_is_shape}, {1, relation},
+    {1, more_than},          {2, background},
 };
 enum { KINDS = sizeof kinds / sizeof *kinds };
 

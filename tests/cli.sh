@@ -70,9 +70,9 @@ expect "synth spares another folder" 1 "mine: the folder holds something else" s
 check "nothing is left beside a refused folder" [ "$(find "$dir" -name '*.tmp-*' | wc -l)" = 0 ]
 expect "synth wants a picture" 2 "images" synth "$dir/none" --images 0
 expect "tokenizer train" 0 "t.model: [0-9]+ pieces" tokenizer train "$dir/set/train.json" --vocabulary 80 --out "$dir/t.model"
-expect "tokenizer encode" 0 "^[0-9]+( [0-9]+)*$" tokenizer encode "$dir/t.model" "Is there a circle?"
-"$csmoe" tokenizer encode "$dir/t.model" "Is there a circle?" >"$dir/ids"
-expect "tokenizer decode" 0 "^Is there a circle\?$" tokenizer decode "$dir/t.model" "$(cat "$dir/ids")"
+expect "tokenizer encode" 0 "^[0-9]+( [0-9]+)*$" tokenizer encode "$dir/t.model" "Is there a ring?"
+"$csmoe" tokenizer encode "$dir/t.model" "Is there a ring?" >"$dir/ids"
+expect "tokenizer decode" 0 "^Is there a ring\?$" tokenizer decode "$dir/t.model" "$(cat "$dir/ids")"
 expect "an id out of range" 1 "99999" tokenizer decode "$dir/t.model" 99999
 expect "an id that is none" 1 "'x' is not an id" tokenizer decode "$dir/t.model" "1 x"
 expect "a tokenizer that is none" 1 "train.json: not a SentencePiece model" tokenizer encode "$dir/set/train.json" a

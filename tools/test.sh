@@ -159,7 +159,7 @@ unset CSMOE_VALIDATION
 no_messages "$work/meson-logs/unit-validation.txt" "$logs/selftest-validation.log"
 
 stage "address and undefined-behaviour sanitizers: unit tests"
-if build "$root/build/sanitize" --buildtype=debugoptimized -Db_sanitize=address,undefined; then
+if build "$root/build/sanitize" --buildtype=debug -Doptimization=1 -Db_sanitize=address,undefined; then
     unit_tests "$root/build/sanitize" unit-sanitize
 else
     failed=$((failed + 1))

@@ -54,7 +54,7 @@ int mm_scene_count(const mm_scene *scene, int color, int shape)
 }
 
 /* Whether (x, y), measured from the middle, lies in the shape of half-width `half`. The shapes differ in large parts
- * (middle, upper and lower corners), which small models tell apart within minutes; a disc beside a square they do not. */
+ * (middle, upper and lower corners), which small models tell apart within minutes; disc and square they do not. */
 static bool inside(int shape, int x, int y, int half)
 {
     switch (shape) {

@@ -77,6 +77,7 @@ static const char *yes_no(bool yes)
 static const char *oracle(const mm_scene *s, const char *question)
 {
     static const char *const numbers[] = {"zero", "one", "two", "three", "four"};
+    static char text[32];
     static const int columns[] = {1, 0, 2, 1}, rows[] = {0, 1, 1, 2};
     char a[16], b[16], word[16];
     const mm_object *o = s->places;
@@ -87,6 +88,15 @@ static const char *oracle(const mm_scene *s, const char *question)
         return numbers[mm_scene_count(s, find(mm_color_names, MM_SCENE_COLORS, a), -1)];
     if (sscanf(question, "How many %15s are there%n", a, &n) == 1 && n)
         return numbers[mm_scene_count(s, -1, find(mm_shape_names, MM_SCENE_SHAPES, a))];
+    if (sscanf(question, "Is there an object at the %15s", a) == 1)
+        return yes_no(o[find(mm_place_names, MM_SCENE_PLACES, a)].there);
+    if (sscanf(question, "Are there more than %15s objects%n", a, &n) == 1 && n)
+        return yes_no(mm_scene_count(s, -1, -1) > find(numbers, 5, a));
+    if (sscanf(question, "What is at the %15s", a) == 1) {
+        const mm_object *at = &o[find(mm_place_names, MM_SCENE_PLACES, a)];
+        snprintf(text, sizeof text, "%s %s", mm_color_names[at->color], mm_shape_names[at->shape]);
+        return at->there ? text : "nothing";
+    }
     if (sscanf(question, "Is there %15s %15s object%n", word, a, &n) == 2 && n)
         return yes_no(mm_scene_count(s, find(mm_color_names, MM_SCENE_COLORS, a), -1));
     if (sscanf(question, "Is there %15s %15s %15s", word, a, b) == 3)
@@ -117,6 +127,16 @@ static const char *oracle(const mm_scene *s, const char *question)
         int upper = rows[place_of(s, a, NULL)], lower = rows[place_of(s, b, NULL)];
         assert_int_not_equal(upper, lower);
         return yes_no(!strcmp(word, "above") ? upper < lower : upper > lower);
+    }
+    if (sscanf(question, "Is the %15s object a %15s", a, b) == 2) {
+        const mm_object *at = &o[find(mm_place_names, MM_SCENE_PLACES, a)];
+        assert_true(at->there);
+        return yes_no(at->shape == find(mm_shape_names, MM_SCENE_SHAPES, b));
+    }
+    if (sscanf(question, "Is the %15s object %15s", a, b) == 2) {
+        const mm_object *at = &o[find(mm_place_names, MM_SCENE_PLACES, a)];
+        assert_true(at->there);
+        return yes_no(at->color == find(mm_color_names, MM_SCENE_COLORS, b));
     }
     if (sscanf(question, "Are there more %15s objects than %15s objects", a, b) == 2)
         return yes_no(mm_scene_count(s, find(mm_color_names, MM_SCENE_COLORS, a), -1) >

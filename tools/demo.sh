@@ -1,6 +1,7 @@
 #!/bin/sh
 # From nothing to a model that answers questions about pictures: draws the data, trains tokenizer and model, evaluates on
-# held-out pictures, shows some of its answers. Usage: sh tools/demo.sh
+# held-out pictures, shows some of its answers.
+# Usage: sh tools/demo.sh [options of csmoe train, as --set train.epochs=1]
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -36,7 +37,7 @@ step "tokenizer"
 
 step "training"
 rm -rf "$run"
-"$csmoe" train examples/demo.json --out "$run"
+"$csmoe" train examples/demo.json --out "$run" "$@"
 
 step "held-out pictures"
 "$csmoe" eval "$run" --data "$data/test.json"

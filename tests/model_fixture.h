@@ -106,19 +106,17 @@ static inline void drop_subject(subject *s)
     mm_unload(&s->loaded);
 }
 
-/* Forward and backward over the batch; gradients are added to the parameters'. Returns the loss per label. */
-static inline float backward_pass(subject *s, const uint8_t *compete)
+/* Records forward and backward over the batch; gradients are added to the parameters'. Returns the loss per label. */
+static inline nn_tensor *backward_pass(subject *s, const uint8_t *compete)
 {
     mm_model *m = s->loaded.model;
     nn_root roots[64];
     nn_tensor *loss, *best;
-    float value;
     nn_tape_reset(s->tape);
     const mm_forward how = {.training = true, .compete = compete, .loss_scale = 1.0f / (float)s->batch->labels};
     check(mm_model_forward(m, s->tape, s->batch, &how, &loss, &best));
     check(nn_tape_run(s->tape, roots, mm_model_roots(m, loss, 1, roots)));
-    check(nn_read(s->tape, loss, &value));
-    return value;
+    return loss;
 }
 
 /* Optimizer steps from `first`; where the variant competes, mixtures take turns at it. Returns the last loss. */
@@ -126,7 +124,8 @@ static inline float train_steps(subject *s, const variant *v, int first, int ste
 {
     mm_model *m = s->loaded.model;
     uint8_t compete[16] = {0};
-    float loss = 0;
+    nn_tensor *loss = NULL;
+    float value = NAN;
     for (int step = first; step < first + steps; step++) {
         for (int i = 0; i < m->mixtures; i++)
             compete[i] = v->competes && (step + i) % 3 == 0;
@@ -135,7 +134,8 @@ static inline float train_steps(subject *s, const variant *v, int first, int ste
         const nn_adamw a = {.lr = lr, .beta1 = 0.9f, .beta2 = 0.99f, .eps = 1e-8f, .clip = 1};
         check(nn_params_step(m->params, &a, (uint64_t)step + 1, (vk_range){0}));
     }
-    return loss;
+    check(nn_read(s->tape, loss, &value));
+    return value;
 }
 
 /* All parameters one after the other; free(). */

@@ -291,13 +291,13 @@ static void description(const mm_scene *scene, mm_scene_turn *turn)
 }
 
 /* Weight and kind. What is asked most is what a small model learns within minutes: to look at a named place, and to
- * count. Finding an object by its colour or shape and comparing two such take it many times longer. */
+ * count. Finding an object by its colour or shape and comparing take it many times longer. */
 static const struct {
     uint32_t weight;
     talk_kind *ask;
 } kinds[] = {
     {16, color_at},          {16, shape_at},        {10, what_is_at},    {12, count_objects},
-    {8, background},         {12, is_something_at}, {5, is_color_at},    {5, is_shape_at},
+    {8, background},         {12, is_something_at}, {2, is_color_at},    {2, is_shape_at},
     {10, more_than_two},     {1, count_color},      {1, count_shape},    {1, is_there_one_feature},
     {1, is_there_an_object}, {1, color_of_shape},   {1, shape_of_color}, {1, where_is_color},
     {1, where_is_shape},     {1, relation},         {1, more_than},

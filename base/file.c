@@ -132,6 +132,14 @@ bool cs_write_file(const char *path, const void *data, size_t bytes)
     return cs_writer_commit(w);
 }
 
+bool cs_write_unsynced(const char *path, const void *data, size_t bytes)
+{
+    FILE *f = fopen(path, "wb");
+    bool ok = f && fwrite(data, 1, bytes, f) == bytes;
+    ok = f && fclose(f) == 0 && ok;
+    return ok || cs_fail("%s: cannot write: %s", path, strerror(errno));
+}
+
 bool cs_make_folder(const char *path)
 {
     char *part = cs_strdup(path);
@@ -178,6 +186,15 @@ bool cs_remove_folder(const char *path)
     if (ok && rmdir(path) != 0)
         ok = cs_fail("%s: cannot remove: %s", path, strerror(errno));
     return ok;
+}
+
+void cs_discard_folder(const char *path)
+{
+    char *why = cs_strdup(cs_error());
+    cs_remove_folder(path);
+    if (why)
+        cs_fail("%s", why);
+    free(why);
 }
 
 bool cs_sync_folder(const char *path)

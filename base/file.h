@@ -27,10 +27,16 @@ void cs_writer_abort(cs_writer *w);
 /* Writes the whole file with the three calls above. */
 bool cs_write_file(const char *path, const void *data, size_t bytes);
 
+/* Writes the whole file without an fsync: for one of thousands in a folder that nobody reads before it is synced as a whole
+ * and gets its name. */
+bool cs_write_unsynced(const char *path, const void *data, size_t bytes);
+
 /* Makes the folder and its missing parents. An existing folder is fine. */
 bool cs_make_folder(const char *path);
 /* Removes a folder and the plain files and folders in it; a missing one is fine. */
 bool cs_remove_folder(const char *path);
+/* The same for what a failed attempt has left, keeping the error that made it fail. */
+void cs_discard_folder(const char *path);
 /* Makes earlier renames in this folder durable. */
 bool cs_sync_folder(const char *path);
 /* The same for the folder that the path stands in. */

@@ -97,19 +97,13 @@ static json_t *group_questions(const char *path, const char *split, json_t *ques
     return samples;
 }
 
-/* Without an fsync for each of thousands of small files: one sync for all comes at the end. */
 static bool copy_file(const char *from, const char *to)
 {
     size_t size;
     char *data = cs_read_file(from, MM_IMAGE_MAX_BYTES, &size);
-    if (!data)
-        return false;
-    FILE *f = fopen(to, "wb");
-    bool ok = f && fwrite(data, 1, size, f) == size;
-    if (f && fclose(f) != 0)
-        ok = false;
+    bool ok = data && cs_write_unsynced(to, data, size);
     free(data);
-    return ok || cs_fail("%s: cannot write: %s", to, strerror(errno));
+    return ok;
 }
 
 static bool copy_pictures(const char *source, const char *target, const char *split, json_t *samples)
@@ -192,12 +186,8 @@ bool mm_import_easyvqa(const char *source, const char *target, mm_import_counts 
         sync(); /* the pictures, all at once, before the name that says they are there */
         ok = move_into_place(temporary, final);
     }
-    if (!ok && temporary) {
-        char *why = cs_strdup(cs_error());
-        cs_remove_folder(temporary);
-        cs_fail("%s", why ? why : "out of memory");
-        free(why);
-    }
+    if (!ok && temporary)
+        cs_discard_folder(temporary);
     free(temporary);
     free(final);
     return ok;

@@ -121,10 +121,7 @@ bool mm_checkpoint_write(const char *folder, const mm_model *model, const mm_tok
         ok = cs_fail("%s: cannot rename: %s", folder, strerror(errno));
     if (ok)
         return cs_sync_parent(folder);
-    char *why = cs_strdup(cs_error());
-    cs_remove_folder(temporary);
-    cs_fail("%s", why ? why : "out of memory");
-    free(why);
+    cs_discard_folder(temporary);
     return false;
 }
 

@@ -38,19 +38,13 @@ static json_t *conversation(const mm_scene_turn *turns, int count)
     return list;
 }
 
-/* Without the fsync of cs_write_file(): for thousands of small files in a folder that nobody reads yet, one sync at the
- * end is a hundred times faster. */
 static bool write_picture(const char *path, const mm_image *image)
 {
     size_t size;
     void *png = mm_image_encode_png(image, &size);
-    if (!png)
-        return cs_fail_in("%s", path);
-    FILE *f = fopen(path, "wb");
-    bool ok = f && fwrite(png, 1, size, f) == size;
-    ok = f && fclose(f) == 0 && ok;
+    bool ok = png ? cs_write_unsynced(path, png, size) : cs_fail_in("%s", path);
     free(png);
-    return ok || cs_fail("%s: cannot write: %s", path, strerror(errno));
+    return ok;
 }
 
 /* The sample's line of the JSON file, and its picture. */
@@ -183,14 +177,8 @@ bool mm_synth_write(const mm_synth_options *options)
     bool ok = built && aside;
     if (ok) {
         ok = cs_make_folder(built) && write_all(options, built) && put_in_place(built, options->folder, aside);
-        if (!ok) {
-            /* The first error is the one to tell. */
-            char *why = cs_strdup(cs_error());
-            cs_remove_folder(built);
-            if (why)
-                cs_fail("%s", why);
-            free(why);
-        }
+        if (!ok)
+            cs_discard_folder(built);
     }
     free(built);
     free(aside);

@@ -93,7 +93,7 @@ refuse "unknown template" "'llama9'.*known are" --set data.template=llama9
 refuse "no such device by index" "device '77' does not exist; there are: 0: " --device 77
 refuse "no such device by name" "device 'voodoo' matches none; there are: 0: " --device voodoo
 refuse "a device out of memory" "out of device memory for .* wanted, .* available" \
-    --set text.width=8192 --set text.hidden=65536 --set text.layers=64
+    --set text.width=8192 --set text.heads=64 --set text.hidden=65536 --set text.layers=64
 expect "train: a folder that cannot be made" 1 "/proc/none: cannot make the folder" train "$config" --out /proc/none
 
 printf '[{"id":"a","image":"images/absent.png","conversations":[{"from":"human","value":"<image>\\nWhat?"},

@@ -25,13 +25,14 @@ static bool add(mm_corpus *corpus, const char *text)
 static bool add_lines(mm_corpus *corpus, const char *path)
 {
     size_t size;
-    char *text = cs_read_file(path, CORPUS_MAX_BYTES, &size), *end = text + size;
+    char *text = cs_read_file(path, CORPUS_MAX_BYTES, &size);
     if (!text)
         return false;
+    const char *end = text + size;
     bool ok = !memchr(text, 0, size) || cs_fail("%s: not a text file: it holds NUL bytes", path);
     for (char *line = text; ok && line < end;) {
         char *next = memchr(line, '\n', (size_t)(end - line));
-        next = next ? next : end;
+        next = next ? next : text + size;
         *next = 0;
         if (next > line && next[-1] == '\r')
             next[-1] = 0;

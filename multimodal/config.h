@@ -32,7 +32,8 @@ typedef struct mm_competition_config {
 typedef struct mm_train_config {
     int64_t steps; /* 0: by epochs */
     int epochs, batch, accumulate;
-    float lr, min_lr_ratio, warmup, weight_decay, beta1, beta2, eps, clip;
+    float lr, min_lr_ratio, weight_decay, beta1, beta2, eps, clip;
+    double warmup; /* share of the steps; double, so that 0.03 of 1000 steps are 30 */
     int schedule; /* enum nn_schedule */
     bool recompute;
     char *freeze; /* prefixes of parameter names, separated by commas */

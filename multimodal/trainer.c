@@ -321,7 +321,7 @@ static bool record_step(trainer *t, uint64_t step, pending *p)
         return false;
     p->step = step + 1;
     p->lr = nn_lr((enum nn_schedule)c->schedule, c->lr, c->min_lr_ratio, step,
-                  (uint64_t)((double)c->warmup * (double)t->total), t->total);
+                  (uint64_t)(c->warmup * (double)t->total), t->total);
     p->competed = t->compete ? t->compete + step * (uint64_t)t->model->mixtures : NULL;
     uint64_t waits = vk_counters_get(t->device).host_waits;
     if (!nn_params_zero_grad(t->model->params))

@@ -2,19 +2,12 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "multimodal/loader.h"
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void count_exact(const mm_batch *b, const int32_t *best, mm_evaluation *result)
 {
@@ -74,7 +67,7 @@ static bool evaluate_all(mm_loaded *l, mm_loader *loader, uint64_t batches, cons
 bool mm_evaluate(mm_loaded *l, const mm_evaluate_params *p, mm_evaluation *result)
 {
     *result = (mm_evaluation){0};
-    double begin = now();
+    double begin = cs_seconds();
     const mm_dataset_params dataset = {.image_root = p->image_root, .skip_bad = p->skip_bad, .decode = p->skip_bad};
     mm_dataset *data = mm_dataset_open(p->data, &dataset);
     if (!data)
@@ -88,7 +81,7 @@ bool mm_evaluate(mm_loaded *l, const mm_evaluate_params *p, mm_evaluation *resul
     if (ok)
         result->loss /= (double)result->labels;
     result->bad = data->bad;
-    result->seconds = now() - begin;
+    result->seconds = cs_seconds() - begin;
     mm_loader_close(loader);
     mm_dataset_close(data);
     return ok;

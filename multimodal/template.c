@@ -60,11 +60,6 @@ const mm_template *mm_template_find(const char *name)
     return cs_fail("conversation template '%s': unknown; known are plain, vicuna_v1, phi3", name), NULL;
 }
 
-const char *mm_template_name(const mm_template *t)
-{
-    return t->name;
-}
-
 const char *mm_template_end(const mm_template *t)
 {
     return t->end;

@@ -51,7 +51,6 @@ typedef struct mm_template mm_template;
 
 /* The template of this name; NULL with the error set and the known names in it. */
 const mm_template *mm_template_find(const char *name);
-const char *mm_template_name(const mm_template *t);
 /* The special token that ends an answer, NULL where it is the end of sentence. */
 const char *mm_template_end(const mm_template *t);
 

@@ -6,9 +6,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -27,13 +27,6 @@ struct mm_train_log {
     double loss; /* smoothed, for the eye */
     bool started;
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 int mm_train_log_floats(const mm_mixture *x)
 {
@@ -64,7 +57,7 @@ mm_train_log *mm_train_log_open(const char *run, const mm_model *model, uint64_t
     mm_train_log *l = cs_alloc(1, sizeof *l, "the log");
     if (!l)
         return NULL;
-    *l = (mm_train_log){.model = model, .every = every, .first = done, .begin = now(), .last = now()};
+    *l = (mm_train_log){.model = model, .every = every, .first = done, .begin = cs_seconds(), .last = cs_seconds()};
     l->path = cs_join(run, "log.jsonl");
     if (l->path && cut_log(l->path, done)) {
         if ((l->file = fopen(l->path, "a")))
@@ -156,7 +149,7 @@ static void show(const mm_train_log *l, const mm_step_record *r)
 
 bool mm_train_log_step(mm_train_log *l, const mm_step_record *r)
 {
-    double at = now();
+    double at = cs_seconds();
     l->tokens = 0.95 * l->tokens + (double)r->tokens;
     l->seconds = 0.95 * l->seconds + at - l->last;
     l->rate = l->tokens / fmax(l->seconds, 1e-6);

@@ -54,7 +54,6 @@ nn_tape *nn_tape_new(vk_device *device);
 /* Forgets all nodes and releases all memory of the last run (kept tensors too), keeping the tape for the next step. */
 void nn_tape_reset(nn_tape *tape);
 void nn_tape_free(nn_tape **tape);
-vk_device *nn_tape_device(const nn_tape *tape);
 
 /* An input with the values at `host` (tensor order; F32 or I32 by dtype), which must stay valid until the run. */
 nn_tensor *nn_input(nn_tape *tape, enum nn_dtype dtype, int dims, const int64_t *shape, const void *host);

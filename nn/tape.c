@@ -128,11 +128,6 @@ void nn_tape_free(nn_tape **tape)
     *tape = NULL;
 }
 
-vk_device *nn_tape_device(const nn_tape *tape)
-{
-    return tape->device;
-}
-
 /* ---- building --------------------------------------------------------------------------------------------------- */
 
 /* Remembers the first failure: the chain goes on with NULL tensors and later messages must not hide the cause. */

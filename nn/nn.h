@@ -16,7 +16,13 @@
 
 #include "vk/vk.h"
 
-enum nn_dtype { NN_F32, NN_I32 };
+/* NN_F16 (IEEE binary16) and NN_BF16 are storage only: arithmetic is in f32. Two values to a word in memory, the lower
+ * half first. */
+enum nn_dtype { NN_F32, NN_I32, NN_F16, NN_BF16 };
+uint64_t nn_dtype_size(enum nn_dtype type); /* bytes of an element */
+bool nn_is_half(enum nn_dtype type);
+bool nn_is_float(enum nn_dtype type);
+const char *nn_dtype_name(enum nn_dtype type); /* "f32", "i32", "f16", "bf16" */
 
 enum { NN_MAX_DIMS = 4, NN_MAX_IN = 8, NN_MAX_OUT = 8, NN_MAX_PARAM_BYTES = 128 };
 
@@ -47,6 +53,8 @@ typedef struct nn_tensor {
 int64_t nn_count(const nn_tensor *t);
 int64_t nn_rows(const nn_tensor *t);
 int64_t nn_cols(const nn_tensor *t);
+/* Bytes of the values, whole words: an odd count of 16-bit values takes 2 bytes more than its values. */
+uint64_t nn_bytes(const nn_tensor *t);
 
 /* ---- building --------------------------------------------------------------------------------------------------- */
 
@@ -55,7 +63,7 @@ nn_tape *nn_tape_new(vk_device *device);
 void nn_tape_reset(nn_tape *tape);
 void nn_tape_free(nn_tape **tape);
 
-/* An input with the values at `host` (tensor order; F32 or I32 by dtype), which must stay valid until the run. */
+/* An input with the values at `host` (tensor order, nn_bytes() bytes), which must stay valid until the run. */
 nn_tensor *nn_input(nn_tape *tape, enum nn_dtype dtype, int dims, const int64_t *shape, const void *host);
 /* A tensor over device memory that someone else owns (a key/value cache); no gradient. */
 nn_tensor *nn_external(nn_tape *tape, enum nn_dtype dtype, int dims, const int64_t *shape, vk_range data);
@@ -89,7 +97,8 @@ typedef struct nn_root {
  * parameters. Nothing is submitted and nothing waits. A tape runs once per reset. */
 bool nn_tape_run(nn_tape *tape, const nn_root *roots, int count);
 
-/* Reads a kept tensor (or a kept gradient) to the host; submits and waits. */
+/* Reads a kept tensor (as it is stored: nn_bytes() bytes) or a kept gradient (widened to f32) to the host; submits and
+ * waits. */
 bool nn_read(nn_tape *tape, const nn_tensor *t, void *host);
 bool nn_read_grad(nn_tape *tape, const nn_tensor *t, float *host);
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/half.h"
 #include "base/memory.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -305,30 +306,6 @@ bool nn_safetensors_read(const nn_safetensors *st, const nn_st_tensor *t, void *
     return read_at(st, raw, (size_t)t->bytes, t->offset) || cs_fail_in("tensor '%s'", t->name);
 }
 
-static float f16_value(uint16_t bits)
-{
-    int exponent = bits >> 10 & 31, mantissa = bits & 1023;
-    union {
-        uint32_t u;
-        float f;
-    } value;
-    if (exponent == 0)
-        value.f = (float)mantissa / 16777216.0f;
-    else
-        value.u = (uint32_t)(exponent == 31 ? 255 : exponent + 112) << 23 | (uint32_t)mantissa << 13;
-    value.u |= (uint32_t)(bits >> 15) << 31;
-    return value.f;
-}
-
-static float bf16_value(uint16_t bits)
-{
-    union {
-        uint32_t u;
-        float f;
-    } value = {(uint32_t)bits << 16};
-    return value.f;
-}
-
 /* Stores element i of `raw` at out[i]; false where the type is of the wrong kind or the value does not fit. */
 typedef bool store_fn(enum nn_st_type type, const void *raw, size_t i, void *out);
 
@@ -338,8 +315,8 @@ static bool store_f64(enum nn_st_type type, const void *raw, size_t i, void *out
     switch (type) {
     case NN_ST_F64: *to = ((const double *)raw)[i]; return true;
     case NN_ST_F32: *to = ((const float *)raw)[i]; return true;
-    case NN_ST_F16: *to = f16_value(((const uint16_t *)raw)[i]); return true;
-    case NN_ST_BF16: *to = bf16_value(((const uint16_t *)raw)[i]); return true;
+    case NN_ST_F16: *to = cs_f16_value(((const uint16_t *)raw)[i]); return true;
+    case NN_ST_BF16: *to = cs_bf16_value(((const uint16_t *)raw)[i]); return true;
     default: return cs_fail("is not of a floating-point type that can be read");
     }
 }

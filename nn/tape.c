@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/memory.h"
+#include "nn/dtype.h"
 
 /* ---- tensors ---------------------------------------------------------------------------------------------------- */
 
@@ -42,7 +43,7 @@ static nn_tensor *owner(const nn_tensor *t)
 
 uint64_t nn_bytes(const nn_tensor *t)
 {
-    return (uint64_t)nn_count(t) * 4;
+    return ((uint64_t)nn_count(t) * nn_dtype_size(t->dtype) + 3) & ~(uint64_t)3;
 }
 
 static bool set_shape(nn_tensor *t, enum nn_dtype dtype, int dims, const int64_t *shape, const char *what)
@@ -251,7 +252,7 @@ bool nn_apply(nn_tape *tape, const nn_op *op, const void *params, nn_tensor *con
         nn_tensor *t = n->out[i];
         if (!set_shape(t, t->dtype, t->dims, t->shape, op->name))
             return fail_build(tape) != NULL;
-        t->wants_grad = wants_grad && op->backward && t->dtype == NN_F32 && !(op->aux_out & 1u << i);
+        t->wants_grad = wants_grad && op->backward && nn_is_float(t->dtype) && !(op->aux_out & 1u << i);
         out[i] = t;
     }
     tape->node[tape->nodes++] = n;
@@ -405,6 +406,20 @@ static bool run_backward(nn_exec *x, const nn_node *n)
     return ok;
 }
 
+/* The gradient of `t` from floats on the host. */
+static bool upload_floats(nn_tape *tape, nn_tensor *t, const float *values)
+{
+    if (t->dtype == NN_F32)
+        return vk_upload(tape->device, t->grad, values, nn_bytes(t));
+    uint16_t *narrow = cs_alloc((size_t)nn_bytes(t), 1, "a root gradient");
+    if (!narrow)
+        return false;
+    nn_narrow(t->dtype, values, (size_t)nn_count(t), narrow);
+    bool ok = vk_upload(tape->device, t->grad, narrow, nn_bytes(t));
+    free(narrow);
+    return ok;
+}
+
 static bool seed_roots(nn_tape *tape, const nn_root *roots, int count)
 {
     for (int i = 0; i < count; i++) {
@@ -417,10 +432,8 @@ static bool seed_roots(nn_tape *tape, const nn_root *roots, int count)
             return cs_fail("backward: root %d is given twice", i);
         if (!allocate(tape, t, &t->grad, "a root gradient"))
             return false;
-        uint32_t bits;
-        memcpy(&bits, &roots[i].weight, sizeof bits);
-        if (roots[i].seed ? !vk_upload(tape->device, t->grad, roots[i].seed, nn_bytes(t))
-                          : !vk_fill(tape->device, t->grad, bits))
+        if (roots[i].seed ? !upload_floats(tape, t, roots[i].seed)
+                          : !vk_fill(tape->device, t->grad, nn_word_of(t->dtype, roots[i].weight)))
             return false;
         t->grad_started = true;
     }
@@ -474,11 +487,18 @@ bool nn_read_grad(nn_tape *tape, const nn_tensor *t, float *host)
     const nn_tensor *o = owner(t);
     vk_range r = o->grad;
     if (!r.block || (!o->grad_started && !o->param)) { /* nothing contributed: the gradient is zero */
-        memset(host, 0, nn_bytes(t));
+        memset(host, 0, (size_t)nn_count(t) * sizeof *host);
         return true;
     }
     r.size = nn_bytes(t);
-    return vk_read(tape->device, r, host, r.size);
+    if (t->dtype == NN_F32)
+        return vk_read(tape->device, r, host, r.size);
+    uint16_t *narrow = cs_alloc((size_t)r.size, 1, "a gradient");
+    bool ok = narrow && vk_read(tape->device, r, narrow, r.size);
+    if (ok)
+        nn_widen(t->dtype, narrow, (size_t)nn_count(t), host);
+    free(narrow);
+    return ok;
 }
 
 /* ---- for operator authors --------------------------------------------------------------------------------------- */

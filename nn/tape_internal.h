@@ -39,6 +39,4 @@ struct nn_exec {
     bool failed;
 };
 
-uint64_t nn_bytes(const nn_tensor *t);
-
 #endif

@@ -46,6 +46,7 @@ typedef struct nn_tensor {
     bool needed;                /* later in the program; scratch of the liveness scan */
     vk_range data, grad;        /* while alive; grad of a parameter lives in its set */
     bool grad_started;          /* this run's backward pass has contributed to grad */
+    int *grad_holders;          /* how many tensors hold the memory of grad; NULL: this one alone */
     const void *host;           /* of an input: bytes uploaded at its first use in a run */
 } nn_tensor;
 
@@ -185,6 +186,9 @@ bool nn_wants_grad(const nn_tensor *t);
 /* Bind of an input's gradient; `*accumulate`: the kernel must add to what is there, else it must write every element.
  * Taking it counts as the contribution, so take it once per kernel that writes it. */
 vk_bind nn_din_bind(nn_exec *x, nn_tensor *t, bool *accumulate);
+/* Where an input's gradient is the output's and nothing has contributed to it yet, the input takes the memory instead of
+ * a copy (whoever adds to it later gets its own). False where it has to be added. Counts as the contribution. */
+bool nn_hand_gradient(nn_exec *x, const nn_tensor *out, nn_tensor *in);
 /* Memory for this node's present pass only. */
 vk_bind nn_scratch(nn_exec *x, uint64_t bytes);
 

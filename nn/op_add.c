@@ -33,43 +33,42 @@ static bool infer_add(nn_node *n)
     return nn_expect_alike("add", "a", n->in[0], "b", n->in[1]);
 }
 
-static bool forward_add(nn_exec *x, const nn_node *n)
+static bool launch_add(nn_exec *x, vk_bind a, vk_bind b, vk_bind sum, int64_t count)
 {
-    nn_flat f = nn_flat_shape(nn_device(x), nn_count(n->in[0]));
+    nn_flat f = nn_flat_shape(nn_device(x), count);
     uint32_t period = 0;
     return nn_launch_rows(nn_device(x), &(nn_launch){
         .kernel = "add",
         .rows = f.rows,
         .cols = f.cols,
         .width = f.width,
-        .bind = {{nn_read_bind(n->in[0]), f.stride, true},
-                 {nn_read_bind(n->in[1]), f.stride, true},
-                 {nn_write_bind(n->out[0]), f.stride}},
+        .bind = {{a, f.stride, true}, {b, f.stride, true}, {sum, f.stride}},
         .push = &period,
         .push_bytes = sizeof period,
-        .flops = flops(n),
+        .flops = (double)count,
     });
 }
 
-static bool launch_add_backward(nn_exec *x, const nn_node *n, vk_bind da, vk_bind db, uint32_t flags)
+static bool forward_add(nn_exec *x, const nn_node *n)
 {
-    nn_flat f = nn_flat_shape(nn_device(x), nn_count(n->in[0]));
-    return nn_launch_rows(nn_device(x), &(nn_launch){
-        .kernel = "add_backward",
-        .rows = f.rows,
-        .cols = f.cols,
-        .width = f.width,
-        .bind = {{nn_dout_bind(n->out[0]), f.stride, true}, {da, f.stride}, {db, f.stride},
-                 nn_old_values(da, f.stride, flags & NN_ADD_A), nn_old_values(db, f.stride, flags & NN_ADD_B)},
-        .push = &flags,
-        .push_bytes = sizeof flags,
-        .flops = flops(n),
-    });
+    return launch_add(x, nn_read_bind(n->in[0]), nn_read_bind(n->in[1]), nn_write_bind(n->out[0]),
+                      nn_count(n->in[0]));
+}
+
+bool nn_pass_gradient(nn_exec *x, const nn_tensor *out, nn_tensor *in)
+{
+    if (!nn_wants_grad(in) || nn_hand_gradient(x, out, in))
+        return true;
+    bool accumulate; /* always: else it would have been handed on */
+    vk_bind sum = nn_din_bind(x, in, &accumulate), old = sum;
+    old.access = VK_READ;
+    sum.access = VK_WRITE;
+    return launch_add(x, old, nn_dout_bind(out), sum, nn_count(in));
 }
 
 static bool backward_add(nn_exec *x, const nn_node *n)
 {
-    return nn_pair_backward(x, n, launch_add_backward);
+    return nn_pass_gradient(x, n->out[0], n->in[0]) && nn_pass_gradient(x, n->out[0], n->in[1]);
 }
 
 /* ---- add_rows ---------------------------------------------------------------------------------------------------- */
@@ -108,14 +107,11 @@ static bool forward_add_rows(nn_exec *x, const nn_node *n)
 
 static bool backward_add_rows(nn_exec *x, const nn_node *n)
 {
-    bool accumulate;
-    if (nn_wants_grad(n->in[0])) {
-        vk_bind da = nn_din_bind(x, n->in[0], &accumulate);
-        if (!launch_add_backward(x, n, da, (vk_bind){.access = VK_WRITE}, NN_WANT_A | (accumulate ? NN_ADD_A : 0)))
-            return false;
-    }
+    if (!nn_pass_gradient(x, n->out[0], n->in[0]))
+        return false;
     if (!nn_wants_grad(n->in[1]))
         return true;
+    bool accumulate;
     uint32_t cols = (uint32_t)nn_count(n->in[1]);
     vk_bind rows = nn_din_bind(x, n->in[1], &accumulate);
     return nn_bias_sum_run(nn_device(x), &(nn_bias_sum){

@@ -28,4 +28,7 @@ enum { NN_WANT_A = 1, NN_ADD_A = 2, NN_WANT_B = 4, NN_ADD_B = 8 };
 typedef bool (*nn_pair_launch)(nn_exec *x, const nn_node *n, vk_bind da, vk_bind db, uint32_t flags);
 bool nn_pair_backward(nn_exec *x, const nn_node *n, nn_pair_launch launch);
 
+/* Backward of a sum (nn/op_add.c): the gradient of `in` is that of `out`, handed on where it can be, else added. */
+bool nn_pass_gradient(nn_exec *x, const nn_tensor *out, nn_tensor *in);
+
 #endif

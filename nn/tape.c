@@ -90,6 +90,15 @@ static void *arena_take(nn_tape *tape, size_t bytes)
     return memset(p, 0, bytes);
 }
 
+static void drop_gradient(nn_tape *tape, nn_tensor *t)
+{
+    if (t->grad_holders && --*t->grad_holders)
+        t->grad = (vk_range){0};
+    else
+        vk_free(tape->device, &t->grad);
+    t->grad_holders = NULL;
+}
+
 nn_tape *nn_tape_new(vk_device *device)
 {
     nn_tape *tape = cs_alloc(1, sizeof *tape, "the tape");
@@ -104,7 +113,7 @@ void nn_tape_reset(nn_tape *tape)
         nn_tensor *t = tape->tensor[i];
         if (!t->external)
             vk_free(tape->device, &t->data);
-        vk_free(tape->device, &t->grad);
+        drop_gradient(tape, t);
     }
     tape->nodes = tape->tensors = tape->steps = 0;
     tape->segment = tape->segments = 0;
@@ -402,7 +411,7 @@ static bool run_backward(nn_exec *x, const nn_node *n)
     bool ok = finish_node(x, n->op->backward(x, n));
     for (int i = 0; i < n->outs; i++)
         if (!n->out[i]->keep_grad)
-            vk_free(x->tape->device, &n->out[i]->grad);
+            drop_gradient(x->tape, n->out[i]);
     return ok;
 }
 
@@ -538,11 +547,39 @@ bool nn_wants_grad(const nn_tensor *t)
     return t && t->wants_grad;
 }
 
+/* Gives a tensor that shares its gradient's memory a copy of its own, to be added to. */
+static bool unshare_gradient(nn_tape *tape, nn_tensor *t)
+{
+    if (!t->grad_holders || *t->grad_holders == 1)
+        return true;
+    vk_range shared = t->grad;
+    drop_gradient(tape, t);
+    return allocate(tape, t, &t->grad, "a gradient") && vk_copy(tape->device, t->grad, shared);
+}
+
+bool nn_hand_gradient(nn_exec *x, const nn_tensor *out, nn_tensor *in)
+{
+    nn_tensor *from = owner(out), *to = owner(in);
+    if (to->param || to->grad_started)
+        return false;
+    if (!from->grad_holders && !(from->grad_holders = arena_take(x->tape, sizeof *from->grad_holders))) {
+        x->failed = true;
+        return true;
+    }
+    if (!*from->grad_holders)
+        *from->grad_holders = 1;
+    ++*from->grad_holders;
+    to->grad_holders = from->grad_holders;
+    to->grad = from->grad;
+    to->grad_started = true;
+    return true;
+}
+
 vk_bind nn_din_bind(nn_exec *x, nn_tensor *t, bool *accumulate)
 {
     nn_tensor *o = owner(t);
     *accumulate = o->param || o->grad_started;
-    if (!o->param && !allocate(x->tape, o, &o->grad, "a gradient"))
+    if (!o->param && (!unshare_gradient(x->tape, o) || !allocate(x->tape, o, &o->grad, "a gradient")))
         x->failed = true;
     o->grad_started = true;
     return (vk_bind){o->grad, *accumulate ? VK_READ | VK_WRITE : VK_WRITE};

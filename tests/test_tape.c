@@ -262,6 +262,33 @@ static void test_used_twice_accumulates(void **state)
     assert_gradient(x, 5);
 }
 
+/* A chain of sums hands one gradient on without a copy, and whoever adds to it does not change what others hold. */
+static void test_sum_shares_its_gradient(void **state)
+{
+    (void)state;
+    nn_tensor *a = nn_watch(input()), *b = nn_watch(ones()), *relu = nn_activate(tape, a, NN_RELU), *y = a;
+    uint64_t before = used_memory();
+    for (int i = 0; i < 4; i++)
+        y = nn_add(tape, y, b);
+    check(nn_tape_run(tape, (nn_root[]){{y, 2, NULL}, {relu, 1, NULL}}, 2));
+    static float got[COUNT];
+    assert_gradient(b, 8); /* from four sums */
+    check(nn_read_grad(tape, a, got));
+    for (int i = 0; i < COUNT; i++)
+        assert_true(got[i] == (values[i] > 0 ? 3 : 2));
+    nn_tape_reset(tape);
+    assert_int_equal(used_memory(), before);
+
+    a = nn_watch(input());
+    b = nn_watch(ones());
+    uint64_t dispatches = vk_counters_get(device).dispatches;
+    check(nn_tape_run(tape, &(nn_root){nn_add(tape, a, b), 2, NULL}, 1));
+    assert_int_equal(vk_counters_get(device).dispatches - dispatches, 1);
+    assert_true(a->grad.block == b->grad.block && a->grad.offset == b->grad.offset);
+    assert_gradient(a, 2);
+    assert_gradient(b, 2);
+}
+
 static void test_roots(void **state)
 {
     (void)state;
@@ -550,6 +577,7 @@ int main(void)
         cmocka_unit_test_teardown(test_view_shares_data_and_gradient, reset),
         cmocka_unit_test_teardown(test_view_as_root, reset),
         cmocka_unit_test_teardown(test_used_twice_accumulates, reset),
+        cmocka_unit_test_teardown(test_sum_shares_its_gradient, reset),
         cmocka_unit_test_teardown(test_roots, reset),
         cmocka_unit_test_teardown(test_bad_roots, reset),
         cmocka_unit_test_teardown(test_no_backward_without_flow, reset),

@@ -26,7 +26,7 @@ static double median(double *x, int n)
     return n % 2 ? x[n / 2] : (x[n / 2 - 1] + x[n / 2]) / 2;
 }
 
-static void summarise(nn_timing *t, double *ns, int runs)
+void nn_summarise(nn_timing *t, double *ns, int runs)
 {
     t->runs = runs;
     t->median = median(ns, runs);
@@ -75,7 +75,7 @@ static bool time_product(product *p, nn_timing *t)
     for (; !enough(runs, sum); sum += ns[runs++])
         if (!time_run(p->device, run_product, p, &ns[runs]))
             return false;
-    summarise(t, ns, runs);
+    nn_summarise(t, ns, runs);
     return true;
 }
 
@@ -245,9 +245,9 @@ static bool time_passes(trial *t, vk_device *device, nn_timing *forward, nn_timi
     }
     for (int i = 0; i < runs; i++)
         both[i] -= first[i];
-    summarise(forward, first, runs);
+    nn_summarise(forward, first, runs);
     if (t->op->backward)
-        summarise(backward, both, runs);
+        nn_summarise(backward, both, runs);
     return true;
 }
 

@@ -13,6 +13,9 @@ typedef struct nn_timing {
     double flops, bytes;   /* arithmetic; what must be read and written at least */
 } nn_timing;
 
+/* Fills in what follows from `runs` durations in nanoseconds, whose array is used up. */
+void nn_summarise(nn_timing *t, double *ns, int runs);
+
 /* C = A B of normal random values in that layout. */
 bool nn_bench_gemm(vk_device *device, enum nn_gemm_layout layout, uint32_t m, uint32_t n, uint32_t k, nn_timing *t);
 

@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 #include "base/error.h"
-#include "nn/bench.h"
+#include "nn/bench_moe.h"
 
 static vk_device *device;
 
@@ -63,6 +63,23 @@ static void test_operator(void **state)
     assert_int_equal(backward.runs, 0);
 }
 
+static void test_mixture_of_experts(void **state)
+{
+    (void)state;
+    const nn_bench_moe_shape shape = {2, 8, 16, 8, 4, 2};
+    nn_bench_moe_result results[NN_BENCH_MOE_KINDS], *wanted[NN_BENCH_MOE_KINDS];
+    for (int k = 0; k < NN_BENCH_MOE_KINDS; k++)
+        wanted[k] = &results[k];
+    if (!nn_bench_moe(device, &shape, 5, wanted))
+        fail_msg("%s", cs_error());
+    for (int k = 0; k < NN_BENCH_MOE_KINDS; k++) {
+        check_timing(&results[k].time);
+        assert_true(results[k].time.flops == 12.0 * 16 * 16 * 8 * (k == NN_BENCH_COMPETING ? 4 : 2));
+        assert_true(results[k].dispatches > 0);
+        assert_true(results[k].peak_bytes > 0);
+    }
+}
+
 static void test_nothing_is_left(void **state)
 {
     (void)state;
@@ -74,6 +91,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_product),
         cmocka_unit_test(test_operator),
+        cmocka_unit_test(test_mixture_of_experts),
         cmocka_unit_test(test_nothing_is_left),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);

@@ -33,25 +33,34 @@ static bool has_picture(const mm_sequence *s)
     return false;
 }
 
+mm_batch_size mm_batch_measure(const mm_sequence *const *sequences, int count)
+{
+    mm_batch_size size = {0};
+    size_t longest = 1;
+    for (int i = 0; i < count; i++) {
+        const mm_sequence *s = sequences[i];
+        longest = s->length > longest ? s->length : longest;
+        size.images += has_picture(s);
+        for (uint32_t t = 0; t < s->count; t++)
+            size.labels += s->tokens[t].label;
+    }
+    size.tokens = (size_t)count * ((longest + MULTIPLE - 1) / MULTIPLE * MULTIPLE);
+    return size;
+}
+
 /* Sizes from the sequences; labels and turns as upper bounds, set exactly while laying out. */
 static bool allocate(const mm_format *f, const mm_sequence *const *sequences, int count, mm_batch *b)
 {
     static const char what[] = "a batch";
-    size_t longest = 1, labels = 0, turns = 0;
-    for (int i = 0; i < count; i++) {
-        const mm_sequence *s = sequences[i];
-        longest = s->length > longest ? s->length : longest;
-        turns += s->turns;
-        b->images += has_picture(s);
-        for (uint32_t t = 0; t < s->count; t++)
-            labels += s->tokens[t].label;
-    }
-    longest = (longest + MULTIPLE - 1) / MULTIPLE * MULTIPLE;
-    size_t n = (size_t)count, rows = n * longest;
+    const mm_batch_size size = mm_batch_measure(sequences, count);
+    size_t n = (size_t)count, rows = size.tokens, labels = size.labels, turns = 0;
+    for (int i = 0; i < count; i++)
+        turns += sequences[i]->turns;
     if (rows > INT32_MAX)
-        return cs_fail("a batch of %d samples of %zu tokens is too large", count, longest);
+        return cs_fail("a batch of %d samples of %zu tokens is too large", count, rows / n);
     b->samples = count;
-    b->tokens = (int)longest;
+    b->tokens = (int)(rows / n);
+    b->images = (int)size.images;
     b->patches_per_image = mm_format_picture_tokens(f);
     b->patch_values = mm_format_patch_values(f);
     size_t patch_rows = (size_t)b->images * (size_t)b->patches_per_image;

@@ -31,6 +31,13 @@ typedef struct mm_batch {
     int32_t *turn_number;   /* [turns] turn in the sample, from 0 */
 } mm_batch;
 
+/* What a batch's memory grows with. */
+typedef struct mm_batch_size {
+    size_t tokens; /* samples * T */
+    size_t images, labels; /* labels: an upper bound, see mm_batch_make() */
+} mm_batch_size;
+mm_batch_size mm_batch_measure(const mm_sequence *const *sequences, int count);
+
 /* Lays the sequences side by side. `sample_index` and the content of `patches` (allocated, zero) are the caller's to
  * fill. A label whose place has no token before it, or the same as another label's, is left out. */
 bool mm_batch_make(const mm_format *f, const mm_sequence *const *sequences, int count, mm_batch *out);

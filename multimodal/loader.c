@@ -298,6 +298,86 @@ mm_loader *mm_loader_open(const mm_dataset *data, const mm_loader_params *params
     return NULL;
 }
 
+/* ---- the largest batches ---- */
+
+/* Batches of the plan of which none covers another. */
+typedef struct largest {
+    struct large {
+        mm_batch_size size;
+        uint64_t step;
+    } *items;
+    size_t count, capacity;
+} largest;
+
+static bool covers(const mm_batch_size *a, const mm_batch_size *b)
+{
+    return a->tokens >= b->tokens && a->images >= b->images && a->labels >= b->labels;
+}
+
+static bool keep_large(largest *l, const mm_batch_size *size, uint64_t step)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < l->count; i++)
+        if (covers(&l->items[i].size, size))
+            return true;
+    for (size_t i = 0; i < l->count; i++)
+        if (!covers(size, &l->items[i].size))
+            l->items[kept++] = l->items[i];
+    l->count = kept;
+    if (!cs_grow(&l->items, &l->capacity, l->count + 1, sizeof *l->items, "the largest batches"))
+        return false;
+    l->items[l->count++] = (struct large){*size, step};
+    return true;
+}
+
+static int sequences_of_step(const mm_loader *l, mm_plan *plan, uint64_t step, const mm_sequence **sequences)
+{
+    size_t count;
+    const uint32_t *samples = mm_plan_step(plan, step, &count);
+    for (size_t i = 0; i < count; i++)
+        sequences[i] = &l->sequences[samples[i]];
+    return (int)count;
+}
+
+static bool find_largest(const mm_loader *l, mm_plan *plan, uint64_t first, uint64_t steps, const mm_sequence **chosen,
+                         mm_batch **batches, size_t *count)
+{
+    largest found = {0};
+    bool ok = true;
+    for (uint64_t step = first; ok && step < first + steps; step++) {
+        int samples = sequences_of_step(l, plan, step, chosen);
+        mm_batch_size size = mm_batch_measure(chosen, samples);
+        ok = keep_large(&found, &size, step);
+    }
+    ok = ok && (*batches = cs_alloc(found.count, sizeof **batches, "the largest batches"));
+    for (size_t i = 0; ok && i < found.count; i++) {
+        int samples = sequences_of_step(l, plan, found.items[i].step, chosen);
+        ok = mm_batch_make(&l->params.format, chosen, samples, &(*batches)[i]);
+        *count += ok;
+    }
+    free(found.items);
+    return ok;
+}
+
+bool mm_loader_largest(const mm_loader *l, uint64_t first, uint64_t steps, mm_batch **batches, size_t *count)
+{
+    const mm_sequence **chosen = cs_alloc((size_t)l->params.batch, sizeof *chosen, "the largest batches");
+    mm_plan plan = {.samples = l->plan.samples, .batch = l->plan.batch, .shuffle = l->plan.shuffle,
+                    .group = l->plan.group, .seed = l->plan.seed, .lengths = l->lengths};
+    *batches = NULL;
+    *count = 0;
+    bool ok = chosen && mm_plan_open(&plan) && find_largest(l, &plan, first, steps, chosen, batches, count);
+    for (; !ok && *count; --*count)
+        mm_batch_free(&(*batches)[*count - 1]);
+    if (!ok) {
+        free(*batches);
+        *batches = NULL;
+    }
+    mm_plan_close(&plan);
+    free(chosen);
+    return ok;
+}
+
 uint64_t mm_loader_steps_per_epoch(const mm_loader *l)
 {
     return mm_plan_batches(&l->plan);

@@ -43,6 +43,11 @@ mm_loader *mm_loader_open(const mm_dataset *data, const mm_loader_params *params
  * epoch. False with the thread's error set; every later call gives the same error. */
 bool mm_loader_next(mm_loader *l, mm_batch **batch);
 
+/* Of the batches of steps [first, first + steps), those that none of the others equals or exceeds in tokens, pictures
+ * and labels: one of them takes the most memory. Their pictures are blank. `*batches` and each of its `*count` batches
+ * (mm_batch_free) are the caller's. */
+bool mm_loader_largest(const mm_loader *l, uint64_t first, uint64_t steps, mm_batch **batches, size_t *count);
+
 uint64_t mm_loader_steps_per_epoch(const mm_loader *l);
 mm_loader_stats mm_loader_get_stats(mm_loader *l);
 

@@ -102,6 +102,7 @@ static bool write_line(mm_train_log *l, const mm_step_record *r)
     json_object_set_new(o, "tokens", json_integer((json_int_t)r->tokens));
     json_object_set_new(o, "tokens_per_second", number(l->rate));
     json_object_set_new(o, "seconds", number(l->last - l->begin));
+    json_object_set_new(o, "device_memory", json_integer((json_int_t)r->memory));
     json_t *layers = json_array();
     const float *f = r->mixtures;
     for (int i = 0; i < l->model->mixtures; i++) {

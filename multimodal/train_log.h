@@ -15,6 +15,7 @@ typedef struct mm_step_record {
     uint64_t step, total; /* 1-based; of the run */
     double loss, lr, norm;
     uint64_t tokens;         /* real ones, of all micro-batches */
+    uint64_t memory;         /* bytes of device memory at the highest so far */
     const uint8_t *competed; /* [mixtures] or NULL */
     const float *mixtures;   /* [mixtures][NN_MOE_LOSSES + 1 + experts...], see mm_train_log_floats() */
 } mm_step_record;

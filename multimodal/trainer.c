@@ -1,4 +1,4 @@
-#include "multimodal/trainer.h"
+#include "multimodal/trainer_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -8,46 +8,8 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
-#include "multimodal/loader.h"
 #include "multimodal/run.h"
-#include "multimodal/train_log.h"
 #include "nn/competition_schedule.h"
-
-enum {
-    AHEAD = 2, /* steps recorded before the oldest must be done: keeps the device busy and memory bounded */
-    PENDING = AHEAD + 2,
-};
-
-/* A step whose figures are still on the device. */
-typedef struct pending {
-    uint64_t step, ticket, value; /* 1-based step; of the readback; of the timeline */
-    uint64_t tokens;
-    double lr;
-    const uint8_t *competed;
-} pending;
-
-typedef struct trainer {
-    const mm_train_params *params;
-    mm_config config;
-    mm_tokenizer *tokenizer;
-    mm_dataset *data;
-    mm_loader *loader;
-    mm_format format;
-    vk_device *device;
-    mm_model *model;
-    nn_tape *tape;
-    mm_train_log *log;
-    nn_train_state state;
-    uint64_t total;
-    uint8_t *compete; /* [total][mixtures] the schedule, a row a step */
-    nn_root *roots;
-    mm_batch **batches; /* [accumulate] of the present step */
-    vk_range figures;   /* device: [accumulate] losses, gradient norm, then per mixture its floats */
-    uint64_t figure_count;
-    pending pending[PENDING];
-    uint64_t read;  /* steps whose figures have been read */
-    uint64_t waits; /* host waits inside of steps */
-} trainer;
 
 /* ---- opening ---------------------------------------------------------------------------------------------------- */
 
@@ -97,10 +59,15 @@ static bool open_inputs(trainer *t)
            mm_config_format(&t->config, t->tokenizer, &t->format);
 }
 
-static bool open_model(trainer *t)
+static bool open_device(trainer *t, bool dry)
 {
     t->device = vk_open(&(vk_params){.selector = t->params->device, .profile = t->params->profile != NULL});
-    return t->device && (t->model = mm_model_new(t->device, &t->config, mm_tokenizer_size(t->tokenizer), true)) &&
+    return t->device && (!dry || vk_dry(t->device, true));
+}
+
+static bool open_model(trainer *t)
+{
+    return (t->model = mm_model_new(t->device, &t->config, mm_tokenizer_size(t->tokenizer), true)) &&
            (t->tape = nn_tape_new(t->device));
 }
 
@@ -195,19 +162,21 @@ static bool make_buffers(trainer *t)
     return t->figures.block && t->batches && t->roots;
 }
 
-static bool trainer_open(trainer *t)
+bool mm_trainer_open(trainer *t, bool dry)
 {
     /* The run's folder comes after everything that may be wrong with the inputs, so that a mistake leaves none behind.
      */
-    if (!open_inputs(t) || !open_data(t) || !open_model(t) || !open_run(t) || !open_loader(t, t->state.step))
+    if (!open_inputs(t) || !open_data(t) || !open_device(t, dry) || !open_model(t) || (!dry && !open_run(t)) ||
+        !open_loader(t, t->state.step))
         return false;
     t->total = total_steps(t);
     t->read = t->state.step;
-    return make_schedule(t) && make_buffers(t) &&
-           (t->log = mm_train_log_open(t->params->out, t->model, t->state.step, t->config.train.log_every));
+    if (!make_schedule(t) || !make_buffers(t))
+        return false;
+    return dry || (t->log = mm_train_log_open(t->params->out, t->model, t->state.step, t->config.train.log_every));
 }
 
-static bool trainer_close(trainer *t)
+bool mm_trainer_close(trainer *t)
 {
     bool ok = mm_train_log_close(t->log);
     mm_loader_close(t->loader);
@@ -221,6 +190,7 @@ static bool trainer_close(trainer *t)
     free(t->state.schedule);
     free(t->compete);
     free(t->roots);
+    mm_trainer_free_batches(t);
     free(t->batches);
     mm_config_release(&t->config);
     return ok;
@@ -289,9 +259,9 @@ static bool run_micro(trainer *t, int micro, int64_t labels, const uint8_t *comp
     return nn_tape_run(t->tape, t->roots, roots) && copy_figures(t, micro, loss);
 }
 
-static void free_batches(trainer *t)
+void mm_trainer_free_batches(trainer *t)
 {
-    for (int i = 0; i < t->config.train.accumulate; i++)
+    for (int i = 0; t->batches && i < t->config.train.accumulate; i++)
         if (t->batches[i]) {
             mm_batch_free(t->batches[i]);
             free(t->batches[i]);
@@ -299,30 +269,35 @@ static void free_batches(trainer *t)
         }
 }
 
-static bool next_batches(trainer *t, int64_t *labels, uint64_t *tokens)
+bool mm_trainer_next_batches(trainer *t)
 {
-    *labels = 0;
-    *tokens = 0;
-    for (int i = 0; i < t->config.train.accumulate; i++) {
+    for (int i = 0; i < t->config.train.accumulate; i++)
         if (!mm_loader_next(t->loader, &t->batches[i]))
             return false;
-        *labels += t->batches[i]->labels;
-        for (int s = 0; s < t->batches[i]->samples; s++)
-            *tokens += (uint64_t)t->batches[i]->length[s];
-    }
     return true;
 }
 
-static bool record_step(trainer *t, uint64_t step, pending *p)
+/* The labels of a step's micro-batches, and their tokens without padding. */
+static int64_t count_labels(const trainer *t, uint64_t *tokens)
+{
+    int64_t labels = 0;
+    *tokens = 0;
+    for (int i = 0; i < t->config.train.accumulate; i++) {
+        labels += t->batches[i]->labels;
+        for (int s = 0; s < t->batches[i]->samples; s++)
+            *tokens += (uint64_t)t->batches[i]->length[s];
+    }
+    return labels;
+}
+
+bool mm_trainer_record(trainer *t, uint64_t step, const uint8_t *compete, pending *p)
 {
     const mm_train_config *c = &t->config.train;
-    int64_t labels;
-    if (!next_batches(t, &labels, &p->tokens))
-        return false;
+    const int64_t labels = count_labels(t, &p->tokens);
     p->step = step + 1;
     p->lr = nn_lr((enum nn_schedule)c->schedule, c->lr, c->min_lr_ratio, step,
                   (uint64_t)(c->warmup * (double)t->total), t->total);
-    p->competed = t->compete ? t->compete + step * (uint64_t)t->model->mixtures : NULL;
+    p->competed = compete;
     uint64_t waits = vk_counters_get(t->device).host_waits;
     if (!nn_params_zero_grad(t->model->params))
         return false;
@@ -340,7 +315,6 @@ static bool record_step(trainer *t, uint64_t step, pending *p)
         !(p->ticket = vk_read_later(t->device, t->figures)) || !(p->value = vk_submit(t->device)))
         return false;
     t->waits += vk_counters_get(t->device).host_waits - waits;
-    free_batches(t);
     return true;
 }
 
@@ -365,7 +339,12 @@ static bool log_step(trainer *t, const pending *p)
     if (!figures)
         return false;
     memcpy(figures, host, t->figure_count * sizeof *figures);
-    mm_step_record r = {.step = p->step, .total = t->total, .lr = p->lr, .tokens = p->tokens, .competed = p->competed};
+    mm_step_record r = {.step = p->step,
+                        .total = t->total,
+                        .lr = p->lr,
+                        .tokens = p->tokens,
+                        .memory = vk_memory_get(t->device).peak,
+                        .competed = p->competed};
     int accumulate = t->config.train.accumulate;
     for (int i = 0; i < accumulate; i++)
         r.loss += figures[i];
@@ -409,7 +388,11 @@ static bool train(trainer *t, bool *stopped)
     if (step >= t->total)
         cs_log(CS_LOG_INFO, "%s: all %llu steps are done", t->params->out, (unsigned long long)t->total);
     while (step < t->total && !(t->params->stop && *t->params->stop)) {
-        if (!record_step(t, step, &t->pending[step % PENDING]) || !collect(t, ++step, AHEAD))
+        const uint8_t *compete = t->compete ? t->compete + step * (uint64_t)t->model->mixtures : NULL;
+        if (!mm_trainer_next_batches(t) || !mm_trainer_record(t, step, compete, &t->pending[step % PENDING]))
+            return false;
+        mm_trainer_free_batches(t);
+        if (!collect(t, ++step, AHEAD))
             return false;
         if (c->save_every && step % (uint64_t)c->save_every == 0) {
             if (!save(t, step))
@@ -436,14 +419,12 @@ bool mm_train(const mm_train_params *params, bool *stopped)
 {
     trainer t = {.params = params};
     *stopped = false;
-    bool ok = trainer_open(&t);
+    bool ok = mm_trainer_open(&t, false);
     if (ok) {
         cs_log(CS_LOG_INFO, "%llu parameters, %d mixtures of experts, %zu samples, %llu steps",
                (unsigned long long)nn_params_elements(t.model->params, false), t.model->mixtures, t.data->count,
                (unsigned long long)t.total);
         ok = train(&t, stopped);
-        if (t.batches)
-            free_batches(&t);
         if (ok)
             summary(&t);
     }
@@ -451,5 +432,5 @@ bool mm_train(const mm_train_params *params, bool *stopped)
         ok = vk_profile_print(t.device, params->profile);
         fprintf(params->profile, "host waits inside training steps: %llu\n", (unsigned long long)t.waits);
     }
-    return trainer_close(&t) && ok;
+    return mm_trainer_close(&t) && ok;
 }

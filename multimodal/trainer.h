@@ -4,6 +4,7 @@
 
 #include <signal.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 
 typedef struct mm_train_params {
@@ -20,5 +21,24 @@ typedef struct mm_train_params {
 /* Trains to the end or until asked to stop; checkpoints and log.jsonl go to the run's folder. `*stopped`: whether steps are
  * left, which resuming would do. */
 bool mm_train(const mm_train_params *params, bool *stopped);
+
+/* ---- memory, before anything runs -------------------------------------------------------------------------------- */
+
+/* Bytes of device memory that a training step takes at its highest, with its largest batch. */
+typedef struct mm_memory_plan {
+    uint64_t parameters, gradients, moments;
+    /* Everything else of a step: activations, their gradients, scratch; [0] kept, [1] with train.recompute. */
+    uint64_t routed[2], competing[2]; /* competing: 0 where no mixture ever competes */
+    uint64_t staging;                 /* rings of host-visible memory */
+    uint64_t budget;                  /* what the device has for this process */
+    int samples, tokens, images, labels; /* of the largest batch */
+} mm_memory_plan;
+
+/* Plays a run's largest steps on a dry device: nothing is computed and nothing written (params->out is not used). The
+ * inputs must be as good as for training. */
+bool mm_train_plan(const mm_train_params *params, mm_memory_plan *plan);
+/* Device memory at the highest, staging not included. */
+uint64_t mm_memory_plan_peak(const mm_memory_plan *plan, bool recompute);
+void mm_memory_plan_print(const mm_memory_plan *plan, FILE *out);
 
 #endif

@@ -143,7 +143,7 @@ static bool initialise(nn_params *set, nn_param *p, uint64_t seed)
     if (!host)
         return false;
     cs_random r = {.seed = seed, .stream = cs_random_stream(p->name)};
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n && !vk_is_dry(set->device); i++) {
         switch (p->init) {
         case NN_INIT_ZERO:
             break;
@@ -210,6 +210,16 @@ uint64_t nn_params_elements(const nn_params *set, bool trainable_only)
         if (set->param[i]->trainable || !trainable_only)
             n += (uint64_t)nn_count(&set->param[i]->tensor);
     return n;
+}
+
+uint64_t nn_params_bytes(const nn_params *set, int which)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < set->slabs; i++) {
+        const vk_range *part[] = {&set->slab[i].value, &set->slab[i].grad, &set->slab[i].m, &set->slab[i].v};
+        bytes += part[which]->size;
+    }
+    return bytes;
 }
 
 static bool part_range(const nn_params *set, const nn_param *p, int which, vk_range *range)

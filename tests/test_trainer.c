@@ -15,11 +15,11 @@ static const char *const common[] = {
     "competition.warmup=0", "competition.rate=0.5", "data.group_by_length=false",
 };
 
-/* Trains on `data` with the overrides. */
-static bool run_training(mm_train_params params, const char *data, const char *const *sets, size_t count, bool *stopped)
+/* The parameters of a training on `data` with the overrides; they live until the next call. */
+static mm_train_params with_inputs(mm_train_params params, const char *data, const char *const *sets, size_t count)
 {
-    const char *all[MAX_SETS];
-    char train[300], tokenizer[300];
+    static const char *all[MAX_SETS];
+    static char train[300], tokenizer[300];
     size_t n = sizeof common / sizeof *common;
     memcpy(all, common, sizeof common);
     snprintf(train, sizeof train, "data.train=%s", in_folder(data));
@@ -31,6 +31,12 @@ static bool run_training(mm_train_params params, const char *data, const char *c
     params.config = write_text("empty.json", "{}");
     params.sets = all;
     params.set_count = n + count;
+    return params;
+}
+
+static bool run_training(mm_train_params params, const char *data, const char *const *sets, size_t count, bool *stopped)
+{
+    params = with_inputs(params, data, sets, count);
     return mm_train(&params, stopped);
 }
 
@@ -207,6 +213,51 @@ static void test_resuming_over_other_data(void **state)
     assert_error("ends at step 4, this run has 2 mixtures and 6 steps");
 }
 
+/* The memory that is planned is the memory that is used, with recomputation and without. */
+static void test_memory_is_predicted(void **state)
+{
+    (void)state;
+    double peak[2];
+    mm_memory_plan plan[2];
+    for (int recompute = 0; recompute < 2; recompute++) {
+        const char *const sets[] = {"train.steps=8", "train.batch=3", "text.layers=3", "competition.rate=0.7",
+                                    recompute ? "train.recompute=true" : "train.recompute=false"};
+        json_t *lines[MOST_LINES];
+        bool stopped;
+        const mm_train_params params = with_inputs((mm_train_params){0}, "all.json", sets, 5);
+        check(mm_train_plan(&params, &plan[recompute]));
+        size_t count = train(recompute ? "recomputed" : "kept", sets, 5, NULL, &stopped, lines);
+        peak[recompute] = number(lines[count - 1], "device_memory");
+        drop(lines, count);
+    }
+    assert_memory_equal(&plan[0], &plan[1], sizeof plan[0]); /* a plan has both columns, whatever is configured */
+    assert_true(plan[0].parameters && plan[0].gradients == plan[0].parameters);
+    assert_true(plan[0].moments == 2 * plan[0].parameters);
+    assert_true(plan[0].competing[0] > plan[0].routed[0] && plan[0].staging && plan[0].budget);
+    assert_int_equal(plan[0].samples, 3);
+    assert_int_equal(plan[0].images, 2);
+    for (int recompute = 0; recompute < 2; recompute++)
+        assert_float_equal((double)mm_memory_plan_peak(plan, recompute) / peak[recompute], 1, 0.1);
+    double saved = 1 - (double)mm_memory_plan_peak(plan, true) / (double)mm_memory_plan_peak(plan, false);
+    assert_true(saved > 0.05);
+    assert_float_equal(1 - peak[1] / peak[0], saved, 0.05);
+}
+
+static void test_planning_needs_the_same_inputs(void **state)
+{
+    (void)state;
+    mm_memory_plan plan;
+    mm_train_params params = with_inputs((mm_train_params){0}, "absent.json", NULL, 0);
+    assert_false(mm_train_plan(&params, &plan));
+    assert_error("absent.json: cannot open");
+    write_text("blind.json", "[{\"id\": \"a\", \"image\": \"absent.png\", \"conversations\": [{\"from\": "
+                             "\"human\", \"value\": \"<image>\\nhow many\"}, {\"from\": \"gpt\", \"value\": "
+                             "\"two\"}]}]\n");
+    params = with_inputs((mm_train_params){0}, "blind.json", NULL, 0);
+    assert_false(mm_train_plan(&params, &plan));
+    assert_error("absent.png");
+}
+
 static int open_training(void **state)
 {
     size_t size;
@@ -225,6 +276,8 @@ int main(void)
         cmocka_unit_test(test_asked_to_stop),
         cmocka_unit_test(test_diverging_loss_is_reported),
         cmocka_unit_test(test_resuming_over_other_data),
+        cmocka_unit_test(test_memory_is_predicted),
+        cmocka_unit_test(test_planning_needs_the_same_inputs),
     };
     return cmocka_run_group_tests(tests, open_training, close_world);
 }

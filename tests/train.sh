@@ -27,6 +27,12 @@ cat >"$config" <<JSON
 }
 JSON
 
+# ---- memory, before a run ----
+
+expect "train --dry-run" 0 "^device memory at the highest +[0-9.]+ +[0-9.]+$" train "$config" --dry-run
+expect "... writes nothing, given a folder or not" 0 "^staging" train "$config" --dry-run --out "$dir/dry"
+check "... not even the folder" [ ! -e "$dir/dry" ]
+
 # ---- a run ----
 
 last=step-00000200

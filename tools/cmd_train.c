@@ -26,11 +26,21 @@ static bool add_set(cs_strings *sets, const char *text)
     return true;
 }
 
+static int print_plan(const mm_train_params *p, cs_strings *sets)
+{
+    mm_memory_plan plan;
+    bool ok = mm_train_plan(p, &plan);
+    if (ok)
+        mm_memory_plan_print(&plan, stdout);
+    free(sets->items);
+    return ok ? 0 : cs_failed();
+}
+
 int cmd_train(int argc, char **argv)
 {
     mm_train_params p = {.stop = &stop};
     cs_strings sets = {0};
-    bool profile = false, describe = false, skip_bad = false;
+    bool profile = false, describe = false, skip_bad = false, dry = false;
     const cs_option options[] = {
         {"out", CS_OPT_STRING, &p.out, .arg = "RUN", .doc = "folder of the run: log.jsonl and checkpoints"},
         {"set", CS_OPT_LIST, &sets, .arg = "KEY=VALUE",
@@ -40,6 +50,7 @@ int cmd_train(int argc, char **argv)
          .doc = "skip and count unreadable samples; the same as --set data.skip_bad=true"},
         {"device", CS_OPT_STRING, &p.device, .arg = "N", .doc = "device: index, part of the name or UUID"},
         {"profile", CS_OPT_FLAG, &profile, .doc = "time every kernel and print a table at the end"},
+        {"dry-run", CS_OPT_FLAG, &dry, .doc = "print the memory that training will take, and stop; --out is not needed"},
         {"describe-config", CS_OPT_FLAG, &describe, .doc = "print every key of the configuration (Markdown) and stop"},
     };
     const char *config = NULL;
@@ -54,7 +65,7 @@ int cmd_train(int argc, char **argv)
         return status;
     if (describe)
         return mm_config_describe(stdout) ? 0 : cs_failed();
-    if (!config || !p.out)
+    if (!config || (!p.out && !dry))
         return cs_wrong_usage("train", config ? "--out RUN is missing: the folder for checkpoints and log"
                                               : "CONFIG.json is missing");
     if (skip_bad && !add_set(&sets, "data.skip_bad=true"))
@@ -62,6 +73,8 @@ int cmd_train(int argc, char **argv)
     p.config = config;
     p.sets = sets.items;
     p.set_count = sets.count;
+    if (dry)
+        return print_plan(&p, &sets);
     p.profile = profile ? stdout : NULL;
     signal(SIGINT, ask_to_stop);
     signal(SIGTERM, ask_to_stop);

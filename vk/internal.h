@@ -91,7 +91,7 @@ struct vk_block {
 struct vk_heap {
     struct vk_block **blocks;
     size_t count, capacity;
-    uint64_t used, peak, reserved, host_used, host_reserved;
+    uint64_t used, peak, reserved, host_used, host_peak, host_reserved;
     uint64_t limit; /* vk_params.memory_limit */
     uint32_t type[VK_MEMORY_KINDS];
     uint32_t device_heap; /* index of the heap behind VK_MEMORY_DEVICE */

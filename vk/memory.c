@@ -303,6 +303,8 @@ vk_range vk_alloc(vk_device *device, uint64_t bytes, enum vk_memory kind, const 
     *used += rounded;
     if (heap->used > heap->peak)
         heap->peak = heap->used;
+    if (heap->host_used > heap->host_peak)
+        heap->host_peak = heap->host_used;
     return range;
 }
 
@@ -327,7 +329,7 @@ vk_memory_stats vk_memory_get(const vk_device *device)
 {
     const struct vk_heap *heap = &device->heap;
     return (vk_memory_stats){.used = heap->used, .peak = heap->peak, .reserved = heap->reserved,
-                             .host_used = heap->host_used, .budget = budget(device)};
+                             .host_used = heap->host_used, .host_peak = heap->host_peak, .budget = budget(device)};
 }
 
 void vk_memory_reset_peak(vk_device *device)
@@ -341,6 +343,11 @@ bool vk_dry(vk_device *device, bool dry)
         return false;
     device->dry = dry;
     return true;
+}
+
+bool vk_is_dry(const vk_device *device)
+{
+    return device->dry;
 }
 
 bool vk_memory_init(vk_device *device)

@@ -67,15 +67,19 @@ bool vk_fill(vk_device *device, vk_range dst, uint32_t value)
 
 /* ---- host to device ---------------------------------------------------------------------------------------------- */
 
+static bool make_staging(vk_device *device)
+{
+    vk_range *staging = &device->transfer.staging;
+    if (!staging->block)
+        *staging = vk_alloc(device, STAGING_BYTES, VK_MEMORY_UPLOAD, "the staging ring");
+    return staging->block;
+}
+
 /* Reserves staging space, waiting for the oldest work if there is none. */
 static bool stage(vk_device *device, uint64_t bytes, vk_range *piece)
 {
     struct vk_transfer *transfer = &device->transfer;
     const struct vk_stream *stream = &device->stream;
-    if (!transfer->staging.block)
-        transfer->staging = vk_alloc(device, STAGING_BYTES, VK_MEMORY_UPLOAD, "the staging ring");
-    if (!transfer->staging.block)
-        return false;
     uint64_t at = (transfer->head + STAGING_ALIGN - 1) / STAGING_ALIGN * STAGING_ALIGN;
     if (at % STAGING_BYTES + bytes > STAGING_BYTES)
         at = (at / STAGING_BYTES + 1) * STAGING_BYTES;
@@ -100,6 +104,8 @@ bool vk_upload(vk_device *device, vk_range dst, const void *data, uint64_t bytes
         return false;
     if (bytes > dst.size)
         return cs_fail("uploading %llu bytes into %llu", (unsigned long long)bytes, (unsigned long long)dst.size);
+    if (!make_staging(device))
+        return false;
     for (uint64_t done = 0; done < bytes && !device->dry;) {
         uint64_t now = bytes - done < STAGING_PIECE ? bytes - done : STAGING_PIECE;
         vk_range piece;
@@ -163,13 +169,11 @@ bool vk_read(vk_device *device, vk_range src, void *data, uint64_t bytes)
         return false;
     if (bytes > src.size)
         return cs_fail("reading %llu bytes of %llu", (unsigned long long)bytes, (unsigned long long)src.size);
-    if (device->dry) {
-        memset(data, 0, bytes);
-        return true;
-    }
     vk_range landing = vk_alloc(device, bytes < READ_PIECE ? bytes : READ_PIECE, VK_MEMORY_READBACK, "reading back");
     bool ok = landing.block;
-    for (uint64_t done = 0; ok && done < bytes; done += READ_PIECE) {
+    if (device->dry)
+        memset(data, 0, bytes);
+    for (uint64_t done = 0; ok && !device->dry && done < bytes; done += READ_PIECE) {
         uint64_t now = bytes - done < READ_PIECE ? bytes - done : READ_PIECE;
         ok = read_piece(device, (vk_range){src.block, src.offset + done, now}, landing, (uint8_t *)data + done);
     }

@@ -93,7 +93,7 @@ void *vk_host(vk_range range);
 typedef struct vk_memory_stats {
     uint64_t used, peak; /* device bytes handed out, now and at the highest */
     uint64_t reserved;   /* device bytes taken from the driver */
-    uint64_t host_used;  /* bytes of UPLOAD and READBACK ranges */
+    uint64_t host_used, host_peak; /* bytes of UPLOAD and READBACK ranges, now and at the highest */
     uint64_t budget;     /* bytes this process may use, by the driver or memory_limit */
 } vk_memory_stats;
 vk_memory_stats vk_memory_get(const vk_device *device);
@@ -175,8 +175,10 @@ const void *vk_read_ready(vk_device *device, uint64_t ticket);
 /* Reads any amount now: records, submits, waits (a host wait). */
 bool vk_read(vk_device *device, vk_range src, void *data, uint64_t bytes);
 
-/* A dry device records nothing and touches no memory: the same calls only count bytes, for predicting a step's peak. */
+/* A dry device records nothing and touches no device memory: the same calls only count bytes, for predicting a step's
+ * peak. Rings of host memory are made as ever. */
 bool vk_dry(vk_device *device, bool dry);
+bool vk_is_dry(const vk_device *device);
 
 /* ---- counters and profile --------------------------------------------------------------------------------------- */
 

@@ -29,7 +29,7 @@ static bool run_pass(vk_device *device, const nn_bias_sum *s, uint32_t chunks)
 {
     const vk_caps *caps = vk_device_caps(device);
     uint64_t rows = (uint64_t)s->rows * (s->groups ? 1 : entries(s));
-    bool texel = s->columns % 4 == 0 && nn_texel_fits(caps, s->in, rows * s->columns);
+    bool texel = s->columns % 4 == 0 && nn_texel_fits(caps, s->in, rows * s->columns * 4);
     uint32_t width = LOCAL * (texel ? 4 : 1);
     push p = {s->rows, s->columns, chunks, s->groups, s->accumulate};
     vk_dispatch d = {

@@ -1,11 +1,11 @@
-/* Matrix products: one function records any of them; what a device gets is one table in nn/gemm.c. */
+/* Matrix products: one function records any of them; what a device gets is one table in nn/gemm_variants.c. */
 #ifndef NN_GEMM_H
 #define NN_GEMM_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "vk/vk.h"
+#include "nn/nn.h"
 
 enum nn_gemm_layout {
     NN_GEMM_NT, /* C[m,n] = sum over k of A[m,k] B[n,k] (+ bias[n]): a linear layer, y = x W^T + b */
@@ -13,13 +13,34 @@ enum nn_gemm_layout {
     NN_GEMM_TN, /* C[m,n] = sum over k of A[k,m] B[k,n] (+ bias[n]): its weight's gradient, dW = dy^T x */
 };
 
-/* One product, or one for each of `batch` entries or `groups` groups, of dense row-major f32 matrices. Ranges may be
- * longer than what is used. */
+/* What is made of v, the finished sum with its bias. */
+enum nn_gemm_epilogue {
+    NN_GEMM_NONE,     /* C = v */
+    NN_GEMM_ACTIVATE, /* C = act(v); extra, where given, = v */
+    NN_GEMM_GATE,     /* C = act(other) v; extra, where given, = v */
+    NN_GEMM_SLOPE,    /* C = v act'(other) */
+    NN_GEMM_ADD,      /* C = v + other */
+};
+
+/* One product, or one for each of `batch` entries or `groups` groups, of dense row-major matrices. Ranges may be longer
+ * than what is used. Sums are f32, whatever the types: 0 is NN_F32; NN_F16 and NN_BF16 are how values lie in memory. C,
+ * `other` and `extra` of 16 bits take an even n and strides. */
 typedef struct nn_gemm {
     enum nn_gemm_layout layout;
     uint32_t m, n, k;
-    vk_range a, b, c, bias; /* bias: none for no bias */
-    bool accumulate;        /* add to C instead of writing it */
+    vk_range a, b, c;
+    enum nn_dtype a_type, b_type, c_type;
+    vk_range bias;   /* f32; none for no bias */
+    bool accumulate; /* add the result to C instead of writing it */
+
+    enum nn_gemm_epilogue epilogue;
+    int activation;        /* enum nn_activation */
+    vk_range other, extra; /* shaped like C; `other` may be C itself */
+    enum nn_dtype other_type, extra_type;
+
+    /* I32, from inside A or B: row i of A (NT, NN) or of B (TN) is row rows[i] of what is given. None: row i. Not with a
+     * batch. */
+    vk_range rows;
 
     /* Entries lie this many elements apart; 0 shares one matrix among all. 0 entries means 1. */
     uint32_t batch, a_stride, b_stride, c_stride, bias_stride;
@@ -38,7 +59,8 @@ typedef struct nn_gemm {
 
 /* Records the product, in parts where matrices are larger than a device binds at once (not where grouped). Fails where
  * a range is too short for the sizes, or a named variant does not suit. Results are the same bits each time on the same
- * device. */
+ * device. Sums too long for one dispatch (tens of thousands of terms on a CPU driver, or a TN product over more rows
+ * than a device binds) take no epilogue and an f32 C. */
 bool nn_gemm_run(vk_device *device, const nn_gemm *g);
 
 /* The variants, best first: names for nn_gemm.variant; NULL past the last. */
@@ -46,7 +68,7 @@ const char *nn_gemm_variant_name(int index);
 /* Whether that variant can run this product on this device. */
 bool nn_gemm_variant_suits(vk_device *device, const char *variant, const nn_gemm *g);
 
-/* Whether the first `elements` f32 of the range can be bound as texels of four. */
-bool nn_texel_fits(const vk_caps *caps, vk_range range, uint64_t elements);
+/* Whether the first `bytes` of the range can be bound as texels of 16 bytes. */
+bool nn_texel_fits(const vk_caps *caps, vk_range range, uint64_t bytes);
 
 #endif

@@ -19,24 +19,30 @@ layout(binding = 1) uniform usamplerBuffer b;
 
 const uint HEIGHT = RM;
 const uint WIDTH = 4 * SG;
-#define C_TYPE vec4
 #include "gemm.glsl"
 
 const uint FETCHES = (RM + SG - 1) / SG; // of A per lane and step of four terms
 
 vec4 sum[RM];
 
-vec4 fetch_a(uint texel)
+// Four elements from element 4 i.
+vec4 fetch_a(uint i)
 {
-    return uintBitsToFloat(texelFetch(a, int(texel)));
+    if (A_TYPE == TYPE_F32)
+        return uintBitsToFloat(texelFetch(a, int(i)));
+    uvec4 texel = texelFetch(a, int(i / 2));
+    return unpack_halves(A_TYPE, i % 2 == 0 ? texel.xy : texel.zw);
 }
 
-vec4 fetch_b(uint texel)
+vec4 fetch_b(uint i)
 {
-    return uintBitsToFloat(texelFetch(b, int(texel)));
+    if (B_TYPE == TYPE_F32)
+        return uintBitsToFloat(texelFetch(b, int(i)));
+    uvec4 texel = texelFetch(b, int(i / 2));
+    return unpack_halves(B_TYPE, i % 2 == 0 ? texel.xy : texel.zw);
 }
 
-// Bases in texels. Rows and columns beyond the edge repeat the last one, terms beyond the end count as 0. A turn
+// Bases in fours of elements. Rows and columns beyond the edge repeat the last one, terms beyond the end count as 0. A turn
 // fetches whole cache lines of the rows that lie along the terms, because a row length that is a power of two maps the
 // lines of all rows to the same few places of a CPU's cache, where they do not survive until the next turn.
 void multiply(Tile tile, uint column, uint a_base, uint b_base)
@@ -48,7 +54,7 @@ void multiply(Tile tile, uint column, uint a_base, uint b_base)
         if (LAYOUT == TN)
             a_at[f] = a_base + min(tile.row / 4 + part % (RM / 4), m / 4 - 1);
         else
-            a_at[f] = a_base + min(tile.row + part, tile.row_end - 1) * (k / 4);
+            a_at[f] = a_base + gathered_row(min(tile.row + part, tile.row_end - 1)) * (k / 4);
     }
     [[unroll]] for (uint j = 0; j < 4; ++j)
         b_at[j] = b_base + (LAYOUT == NT ? min(column + j, n - 1) * (k / 4) : min(column, n - 4) / 4);
@@ -75,8 +81,10 @@ void multiply(Tile tile, uint column, uint a_base, uint b_base)
                 [[unroll]] for (uint j = 0; j < 4; ++j)
                     bv[s][j] = turned[j];
             } else {
-                [[unroll]] for (uint j = 0; j < 4; ++j)
-                    bv[s][j] = fetch_b(b_at[j] + min(i + 4 * s + j, last) * (n / 4));
+                [[unroll]] for (uint j = 0; j < 4; ++j) {
+                    uint at = min(i + 4 * s + j, last);
+                    bv[s][j] = fetch_b(b_at[j] + (LAYOUT == TN ? gathered_row(at) : at) * (n / 4));
+                }
             }
             [[unroll]] for (uint j = 0; j < 4; ++j) {
                 [[unroll]] for (uint r = 0; r < RM; ++r) {
@@ -93,14 +101,9 @@ void multiply(Tile tile, uint column, uint a_base, uint b_base)
 // driver takes longer to compile than the whole product.
 void store(Tile tile, uint column)
 {
-    vec4 add = (flags & ADD_BIAS) != 0 ? bias[(tile.entry * bias_stride + column) / 4] : vec4(0);
     uint rows = min(tile.row_end - tile.row, RM);
-    uint at = (tile.entry * c_stride + tile.row * n + column) / 4;
-    [[dont_unroll]] for (uint r = 0; r < rows; ++r, at += n / 4) {
-        vec4 value = sum[0] + add;
-        if ((flags & ACCUMULATE) != 0)
-            value += c[at];
-        c[at] = value;
+    [[dont_unroll]] for (uint r = 0; r < rows; ++r) {
+        finish(tile.entry, tile.row + r, column, sum[0], 4);
         [[unroll]] for (uint i = 1; i < RM; ++i)
             sum[i - 1] = sum[i];
     }

@@ -11,12 +11,11 @@ layout(constant_id = 3) const uint BN = 64;
 layout(constant_id = 4) const uint RM = 8; // RM and RN multiples of 4
 layout(constant_id = 5) const uint RN = 8;
 
-layout(std430, binding = 0) readonly buffer A { float a[]; };
-layout(std430, binding = 1) readonly buffer B { float b[]; };
+layout(std430, binding = 0) readonly buffer A { uint a[]; };
+layout(std430, binding = 1) readonly buffer B { uint b[]; };
 
 const uint HEIGHT = BM;
 const uint WIDTH = BN;
-#define C_TYPE float
 #include "gemm.glsl"
 
 const uint BK = 16;
@@ -40,6 +39,16 @@ uint tile_column(uint j)
     return j / 4 * (4 * COLUMNS) + gl_LocalInvocationIndex % COLUMNS * 4 + j % 4;
 }
 
+float a_at(uint i)
+{
+    return A_TYPE == TYPE_F32 ? uintBitsToFloat(a[i]) : unpack_half_pair(A_TYPE, a[i / 2])[i % 2];
+}
+
+float b_at(uint i)
+{
+    return B_TYPE == TYPE_F32 ? uintBitsToFloat(b[i]) : unpack_half_pair(B_TYPE, b[i / 2])[i % 2];
+}
+
 void load_a(Tile tile, uint base, uint from)
 {
     for (uint i = gl_LocalInvocationIndex; i < BM * BK; i += gl_WorkGroupSize.x) {
@@ -47,7 +56,7 @@ void load_a(Tile tile, uint base, uint from)
         uint at_term = from + slice, at_row = tile.row + row;
         float x = 0;
         if (at_term < tile.k_end && at_row < tile.row_end)
-            x = a[base + (LAYOUT == TN ? at_term * m + at_row : at_row * k + at_term)];
+            x = a_at(base + (LAYOUT == TN ? at_term * m + at_row : gathered_row(at_row) * k + at_term));
         a_slice[slice * (BM + PAD) + row] = x;
     }
 }
@@ -59,7 +68,8 @@ void load_b(Tile tile, uint base, uint from)
         uint at_term = from + slice, at_column = tile.column + column;
         float x = 0;
         if (at_term < tile.k_end && at_column < n)
-            x = b[base + (LAYOUT == NT ? at_column * k + at_term : at_term * n + at_column)];
+            x = b_at(base + (LAYOUT == NT ? at_column * k + at_term :
+                                 (LAYOUT == TN ? gathered_row(at_term) : at_term) * n + at_column));
         b_slice[slice * (BN + PAD) + column] = x;
     }
 }
@@ -95,17 +105,11 @@ void store(Tile tile)
         uint row = tile.row + tile_row(i);
         if (row >= tile.row_end)
             continue;
-        [[unroll]] for (uint j = 0; j < RN; ++j) {
+        [[unroll]] for (uint j = 0; j < RN; j += 4) {
             uint column = tile.column + tile_column(j);
-            if (column >= n)
-                continue;
-            uint at = tile.entry * c_stride + row * n + column;
-            float value = sum[i][j];
-            if ((flags & ADD_BIAS) != 0)
-                value += bias[tile.entry * bias_stride + column];
-            if ((flags & ACCUMULATE) != 0)
-                value += c[at];
-            c[at] = value;
+            if (column < n)
+                finish(tile.entry, row, column, vec4(sum[i][j], sum[i][j + 1], sum[i][j + 2], sum[i][j + 3]),
+                       min(n - column, 4));
         }
     }
 }

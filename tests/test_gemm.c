@@ -11,8 +11,10 @@
 #include <cmocka.h>
 
 #include "base/error.h"
+#include "base/half.h"
 #include "base/random.h"
 #include "nn/gemm.h"
+#include "nn/ops.h"
 
 #define check(condition)                                                                                               \
     do {                                                                                                               \
@@ -29,10 +31,10 @@ enum { ENTRIES = 3, GROUPS = 4 };
 typedef struct trial {
     nn_gemm g;
     enum how how;
-    size_t a_size, b_size, c_size, bias_size;
-    float *a, *b, *c, *bias;
-    int32_t offsets[GROUPS + 1];
-    double *expected;
+    size_t a_size, b_size, c_size, bias_size, row_count;
+    float *a, *b, *c, *bias, *other; /* of values that their types can have */
+    int32_t offsets[GROUPS + 1], *rows;
+    double *expected, *expected_extra;
 } trial;
 
 static vk_device *device;
@@ -53,21 +55,60 @@ static int close_device(void **state)
     return 0;
 }
 
-static float *draw(size_t n, cs_random *r)
+static float rounded(float x, enum nn_dtype type)
 {
-    float *x = malloc(n * sizeof *x);
+    return type == NN_F16    ? cs_f16_value(cs_f16_bits(x))
+           : type == NN_BF16 ? cs_bf16_value(cs_bf16_bits(x))
+                             : x;
+}
+
+static void *allocate(size_t n, size_t size)
+{
+    void *x = calloc(n ? n : 1, size);
     assert_non_null(x);
-    for (size_t i = 0; i < n; i++)
-        x[i] = cs_random_normal(r);
     return x;
 }
 
-static vk_range upload(const void *data, size_t n)
+static float *draw(size_t n, enum nn_dtype type, cs_random *r)
 {
-    vk_range range = vk_alloc(device, n * 4, VK_MEMORY_DEVICE, "a test");
+    float *x = allocate(n, sizeof *x);
+    for (size_t i = 0; i < n; i++)
+        x[i] = rounded(cs_random_normal(r), type);
+    return x;
+}
+
+static vk_range upload_bytes(const void *data, size_t bytes)
+{
+    vk_range range = vk_alloc(device, bytes, VK_MEMORY_DEVICE, "a test");
     check(range.block);
-    check(vk_upload(device, (vk_range){range.block, range.offset, n * 4}, data, n * 4));
+    check(vk_upload(device, range, data, bytes));
     return range;
+}
+
+static vk_range upload(const float *values, size_t n, enum nn_dtype type)
+{
+    if (type == NN_F32)
+        return upload_bytes(values, n * 4);
+    uint16_t *halves = allocate(n + 1, sizeof *halves);
+    for (size_t i = 0; i < n; i++)
+        halves[i] = type == NN_F16 ? cs_f16_bits(values[i]) : cs_bf16_bits(values[i]);
+    vk_range range = upload_bytes(halves, (n + 1) / 2 * 4);
+    free(halves);
+    return range;
+}
+
+static void download(vk_range range, float *values, size_t n, enum nn_dtype type)
+{
+    if (type == NN_F32) {
+        check(vk_read(device, (vk_range){range.block, range.offset, n * 4}, values, n * 4));
+        return;
+    }
+    uint16_t *halves = allocate(n + 1, sizeof *halves);
+    size_t bytes = (n + 1) / 2 * 4;
+    check(vk_read(device, (vk_range){range.block, range.offset, bytes}, halves, bytes));
+    for (size_t i = 0; i < n; i++)
+        values[i] = type == NN_F16 ? cs_f16_value(halves[i]) : cs_bf16_value(halves[i]);
+    free(halves);
 }
 
 static void set_strides(trial *t)
@@ -102,19 +143,39 @@ static void set_offsets(trial *t)
     memcpy(t->offsets, at, sizeof at);
 }
 
-static trial make_trial(enum nn_gemm_layout layout, enum how how, uint32_t m, uint32_t n, uint32_t k, bool accumulate)
+/* Every third row of what is gathered from is used twice, and the last not at all. */
+static void set_rows(trial *t)
 {
-    trial t = {.g = {.layout = layout, .m = m, .n = n, .k = k, .accumulate = accumulate}, .how = how};
-    cs_random r = {.seed = 5, .stream = m * 64 + layout * 8 + how};
+    t->rows = allocate(t->row_count, sizeof *t->rows);
+    for (size_t i = 0; i < t->row_count; i++)
+        t->rows[i] = (int32_t)((i * 3 + i % 2) % (t->row_count + 2));
+}
+
+/* A trial of what `g` says; sizes of layout and types come from there, strides from `how`. */
+static trial make_trial_of(nn_gemm g, enum how how, bool gather)
+{
+    trial t = {.g = g, .how = how};
+    cs_random r = {.seed = 5, .stream = g.m * 64 + g.layout * 8 + how};
     set_strides(&t);
     set_offsets(&t);
-    t.a = draw(t.a_size, &r);
-    t.b = draw(t.b_size, &r);
-    t.c = draw(t.c_size, &r);
-    t.bias = draw(t.bias_size, &r);
-    t.expected = malloc(t.c_size * sizeof(double));
-    assert_non_null(t.expected);
+    if (gather) {
+        t.row_count = g.layout == NN_GEMM_TN ? g.k : g.m;
+        *(g.layout == NN_GEMM_TN ? &t.b_size : &t.a_size) += 2 * (size_t)(g.layout == NN_GEMM_TN ? g.n : g.k);
+    }
+    set_rows(&t);
+    t.a = draw(t.a_size, g.a_type, &r);
+    t.b = draw(t.b_size, g.b_type, &r);
+    t.c = draw(t.c_size, g.c_type, &r);
+    t.bias = draw(t.bias_size, NN_F32, &r);
+    t.other = draw(t.c_size, g.other_type, &r);
+    t.expected = allocate(t.c_size, sizeof(double));
+    t.expected_extra = allocate(t.c_size, sizeof(double));
     return t;
+}
+
+static trial make_trial(enum nn_gemm_layout layout, enum how how, uint32_t m, uint32_t n, uint32_t k, bool accumulate)
+{
+    return make_trial_of((nn_gemm){.layout = layout, .m = m, .n = n, .k = k, .accumulate = accumulate}, how, false);
 }
 
 static void free_trial(trial *t)
@@ -123,7 +184,15 @@ static void free_trial(trial *t)
     free(t->b);
     free(t->c);
     free(t->bias);
+    free(t->other);
+    free(t->rows);
     free(t->expected);
+    free(t->expected_extra);
+}
+
+static size_t gathered(const trial *t, uint32_t row)
+{
+    return t->row_count ? (size_t)t->rows[row] : row;
 }
 
 /* Adds rows [row, row_end) of one product over terms [term, term_end). */
@@ -135,8 +204,10 @@ static void reference(trial *t, uint32_t entry, uint32_t row, uint32_t row_end, 
         for (uint32_t j = 0; j < g->n; j++) {
             double sum = 0;
             for (uint32_t p = term; p < term_end; p++)
-                sum += (double)(g->layout == NN_GEMM_TN ? a[(size_t)p * g->m + i] : a[(size_t)i * g->k + p]) *
-                       (g->layout == NN_GEMM_NT ? b[(size_t)j * g->k + p] : b[(size_t)p * g->n + j]);
+                sum += (double)(g->layout == NN_GEMM_TN ? a[(size_t)p * g->m + i] : a[gathered(t, i) * g->k + p]) *
+                       (g->layout == NN_GEMM_NT   ? b[(size_t)j * g->k + p]
+                        : g->layout == NN_GEMM_TN ? b[gathered(t, p) * g->n + j]
+                                                  : b[(size_t)p * g->n + j]);
             t->expected[(size_t)entry * g->c_stride + i * g->n + j] += sum;
         }
 }
@@ -148,12 +219,47 @@ static void add_bias(trial *t, uint32_t entry, uint32_t row, uint32_t row_end)
             t->expected[(size_t)entry * t->g.c_stride + i * t->g.n + j] += t->bias[entry * t->g.bias_stride + j];
 }
 
+static double silu(double x)
+{
+    return x / (1 + exp(-x));
+}
+
+static double silu_slope(double x)
+{
+    double s = 1 / (1 + exp(-x));
+    return s * (1 + x * (1 - s));
+}
+
+static double activated(const nn_gemm *g, double x)
+{
+    return g->activation == NN_RELU ? fmax(x, 0) : silu(x);
+}
+
+static double slope(const nn_gemm *g, double x)
+{
+    return g->activation == NN_RELU ? x > 0 : silu_slope(x);
+}
+
+static double finished(const nn_gemm *g, double v, double other)
+{
+    switch (g->epilogue) {
+    case NN_GEMM_ACTIVATE:
+        return activated(g, v);
+    case NN_GEMM_GATE:
+        return activated(g, other) * v;
+    case NN_GEMM_SLOPE:
+        return v * slope(g, other);
+    case NN_GEMM_ADD:
+        return v + other;
+    default:
+        return v;
+    }
+}
+
 static void make_reference(trial *t)
 {
     const nn_gemm *g = &t->g;
     uint32_t copies = t->how == GROUPED ? GROUPS : t->how == PLAIN ? 1 : ENTRIES;
-    for (size_t i = 0; i < t->c_size; i++)
-        t->expected[i] = g->accumulate ? t->c[i] : 0;
     for (uint32_t e = 0; e < copies; e++) {
         uint32_t row = 0, row_end = g->m, term = 0, term_end = g->k;
         if (t->how == GROUPED && g->layout == NN_GEMM_TN)
@@ -164,34 +270,59 @@ static void make_reference(trial *t)
         if (t->how != SUMMED || e == 0)
             add_bias(t, e, row, row_end);
     }
+    for (size_t i = 0; i < t->c_size; i++) {
+        t->expected_extra[i] = t->expected[i];
+        t->expected[i] = finished(g, t->expected[i], t->other[i]) + (g->accumulate ? t->c[i] : 0);
+    }
 }
 
-static double run_trial(trial *t, const char *variant)
+/* Root mean square difference between a device's values and what they should be, relative to these. */
+static double error_of(vk_range range, enum nn_dtype type, const double *expected, size_t n)
+{
+    float *got = allocate(n, sizeof *got);
+    download(range, got, n, type);
+    double difference = 0, size = 0;
+    for (size_t i = 0; i < n; i++) {
+        difference += (got[i] - expected[i]) * (got[i] - expected[i]);
+        size += expected[i] * expected[i];
+    }
+    free(got);
+    return sqrt(difference / size);
+}
+
+/* Rounding errors of a sum add up like a random walk; those of 16-bit results are a third of the last place at most. */
+static double allowed(const trial *t, enum nn_dtype type)
+{
+    return 1e-6 + 3e-8 * sqrt(t->g.k) + (type == NN_F16 ? 3e-4 : type == NN_BF16 ? 2.4e-3 : 0);
+}
+
+static void run_trial(trial *t, const char *variant)
 {
     nn_gemm g = t->g;
     g.variant = variant;
-    g.a = upload(t->a, t->a_size);
-    g.b = upload(t->b, t->b_size);
-    g.c = upload(t->c, t->c_size);
-    g.bias = upload(t->bias, t->bias_size);
+    g.a = upload(t->a, t->a_size, g.a_type);
+    g.b = upload(t->b, t->b_size, g.b_type);
+    g.c = upload(t->c, t->c_size, g.c_type);
+    g.bias = upload(t->bias, t->bias_size, NN_F32);
+    g.other = upload(t->other, t->c_size, g.other_type);
+    g.extra = upload(t->other, t->c_size, g.extra_type);
     if (g.groups)
-        g.offsets = upload(t->offsets, GROUPS + 1);
-    float *got = malloc(t->c_size * sizeof *got);
-    assert_non_null(got);
+        g.offsets = upload_bytes(t->offsets, sizeof t->offsets);
+    if (t->row_count)
+        g.rows = upload_bytes(t->rows, t->row_count * 4);
     check(nn_gemm_run(device, &g));
-    check(vk_read(device, (vk_range){g.c.block, g.c.offset, t->c_size * 4}, got, t->c_size * 4));
-    double difference = 0, size = 0;
-    for (size_t i = 0; i < t->c_size; i++) {
-        difference += (got[i] - t->expected[i]) * (got[i] - t->expected[i]);
-        size += t->expected[i] * t->expected[i];
+    double error = error_of(g.c, g.c_type, t->expected, t->c_size);
+    if (!(error < allowed(t, g.c_type)))
+        fail_msg("%s %s %ux%ux%u epilogue %d types %d %d %d by %s: error %g", layout_names[g.layout],
+                 how_names[t->how], g.m, g.n, g.k, g.epilogue, g.a_type, g.b_type, g.c_type, variant, error);
+    if (g.epilogue == NN_GEMM_ACTIVATE || g.epilogue == NN_GEMM_GATE) {
+        error = error_of(g.extra, g.extra_type, t->expected_extra, t->c_size);
+        if (!(error < allowed(t, g.extra_type)))
+            fail_msg("extra of %s %s by %s: error %g", layout_names[g.layout], how_names[t->how], variant, error);
     }
-    free(got);
-    vk_free(device, &g.a);
-    vk_free(device, &g.b);
-    vk_free(device, &g.c);
-    vk_free(device, &g.bias);
-    vk_free(device, &g.offsets);
-    return sqrt(difference / size);
+    vk_range *ranges[] = {&g.a, &g.b, &g.c, &g.bias, &g.other, &g.extra, &g.offsets, &g.rows};
+    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
+        vk_free(device, ranges[i]);
 }
 
 /* Returns how many variants ran. */
@@ -203,11 +334,7 @@ static int try_variants(trial *t)
         const char *variant = nn_gemm_variant_name(i);
         if (!nn_gemm_variant_suits(device, variant, &t->g))
             continue;
-        double error = run_trial(t, variant);
-        /* Rounding errors of a sum add up like a random walk. */
-        if (!(error < 1e-6 + 3e-8 * sqrt(t->g.k)))
-            fail_msg("%s %s %ux%ux%u by %s: error %g", layout_names[t->g.layout], how_names[t->how], t->g.m, t->g.n,
-                     t->g.k, variant, error);
+        run_trial(t, variant);
         ran++;
     }
     return ran;
@@ -221,6 +348,43 @@ static void test_shapes(void **state)
         for (enum nn_gemm_layout layout = NN_GEMM_NT; layout <= NN_GEMM_TN; layout++)
             for (enum how how = PLAIN; how < HOWS; how++) {
                 trial t = make_trial(layout, how, shapes[s][0], shapes[s][1], shapes[s][2], (s + how) % 2);
+                assert_true(try_variants(&t) > 0);
+                free_trial(&t);
+            }
+}
+
+/* Epilogues, types and gathered rows, in all layouts, plain and grouped. */
+static void test_epilogues(void **state)
+{
+    static const struct {
+        enum nn_gemm_epilogue epilogue;
+        enum nn_activation activation;
+        enum nn_dtype a, b, c, other, extra;
+        bool gather, accumulate;
+    } rows[] = {
+        {NN_GEMM_NONE, 0, NN_BF16, NN_BF16, NN_F32, 0, 0, false, true},
+        {NN_GEMM_NONE, 0, NN_F16, NN_F16, NN_F16, 0, 0, true, false},
+        {NN_GEMM_NONE, 0, NN_F32, NN_BF16, NN_BF16, 0, 0, true, true},
+        {NN_GEMM_ACTIVATE, NN_SILU, NN_F32, NN_F32, NN_F32, 0, NN_F32, false, false},
+        {NN_GEMM_ACTIVATE, NN_RELU, NN_BF16, NN_BF16, NN_BF16, 0, NN_BF16, true, false},
+        {NN_GEMM_GATE, NN_SILU, NN_F32, NN_F32, NN_F32, NN_F32, NN_F32, true, true},
+        {NN_GEMM_GATE, NN_SILU, NN_F16, NN_F32, NN_F16, NN_BF16, NN_F16, false, false},
+        {NN_GEMM_SLOPE, NN_SILU, NN_F32, NN_F32, NN_F32, NN_F32, 0, false, false},
+        {NN_GEMM_SLOPE, NN_RELU, NN_BF16, NN_F16, NN_BF16, NN_F16, 0, true, false},
+        {NN_GEMM_ADD, 0, NN_F32, NN_F32, NN_F32, NN_F32, 0, true, false},
+        {NN_GEMM_ADD, 0, NN_F16, NN_F16, NN_F32, NN_F16, 0, false, true},
+    };
+    static const uint32_t shapes[][3] = {{40, 72, 24}, {21, 34, 11}};
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+            for (enum nn_gemm_layout layout = NN_GEMM_NT; layout <= NN_GEMM_TN; layout++) {
+                nn_gemm g = {.layout = layout, .m = shapes[s][0], .n = shapes[s][1], .k = shapes[s][2],
+                             .a_type = rows[i].a, .b_type = rows[i].b, .c_type = rows[i].c,
+                             .epilogue = rows[i].epilogue, .activation = rows[i].activation,
+                             .other_type = rows[i].other, .extra_type = rows[i].extra,
+                             .accumulate = rows[i].accumulate};
+                trial t = make_trial_of(g, (i + s + layout) % 2 ? GROUPED : PLAIN, rows[i].gather);
                 assert_true(try_variants(&t) > 0);
                 free_trial(&t);
             }
@@ -266,7 +430,7 @@ static void test_faults(void **state)
 {
     (void)state;
     float zero[16] = {0};
-    vk_range range = upload(zero, 16);
+    vk_range range = upload_bytes(zero, sizeof zero);
     nn_gemm g = {.m = 4, .n = 4, .k = 4, .a = range, .b = range, .c = range, .variant = "fastest"};
     assert_false(nn_gemm_run(device, &g));
     assert_non_null(strstr(cs_error(), "there is no variant 'fastest'"));
@@ -281,13 +445,18 @@ static void test_faults(void **state)
     g.max_range = 0;
     g.batch = g.groups = 2;
     assert_false(nn_gemm_run(device, &g));
+    g.batch = g.groups = 0;
+    g.n = 3;
+    g.c_type = NN_BF16;
+    assert_false(nn_gemm_run(device, &g));
+    assert_non_null(strstr(cs_error(), "even number of columns"));
     vk_free(device, &range);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shapes), cmocka_unit_test(test_many_tiles), cmocka_unit_test(test_many_terms),
+        cmocka_unit_test(test_shapes), cmocka_unit_test(test_epilogues), cmocka_unit_test(test_many_tiles), cmocka_unit_test(test_many_terms),
         cmocka_unit_test(test_parts),  cmocka_unit_test(test_faults),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);

@@ -1,30 +1,25 @@
-// What the matrix product kernels share: push constants (mirrored in nn/gemm.c), the outputs, and which tiles of C a
-// workgroup makes. The including kernel defines before:
+// What the matrix product kernels share: push constants and specialization constants (mirrored in nn/gemm_variants.c),
+// which tiles of C a workgroup makes, and what is done with a finished sum. The including kernel defines before:
 //   LAYOUT         0 (NT): C[m,n] = sum over k of A[m,k] B[n,k]      y = x W^T
 //                  1 (NN): C[m,n] = sum over k of A[m,k] B[k,n]      dx = dy W
 //                  2 (TN): C[m,n] = sum over k of A[k,m] B[k,n]      dW = dy^T x
 //   HEIGHT, WIDTH  of a tile
-//   C_TYPE         float or vec4, of the elements of C and bias
+// and binds A and B itself, at 0 and 1. Operands are words, read by their type (A_TYPE, B_TYPE).
 // Grouped, NT and NN: rows offsets[e]..offsets[e+1]-1 of A and C belong to group e, which has its own B and bias.
 // Grouped, TN: these rows of A and B are what group e sums over; it has its own C.
+// GATHER, NT and NN: row i of A lies at row gathered_row(i) of what is bound; TN: so does row i of B.
+
+#include "gemm_finish.glsl"
 
 const uint NT = 0, NN = 1, TN = 2;
-const uint ADD_BIAS = 1, ACCUMULATE = 2;
 
-layout(push_constant) uniform Push
-{
-    uint m, n, k;
-    uint a_stride, b_stride, c_stride, bias_stride; // elements from one batch entry or group to the next
-    uint groups;                  // 0 where not grouped
-    uint flags;                   // ADD_BIAS, ACCUMULATE
-    uint segments;                // consecutive batch entries summed into one C
-    uint column_tiles, row_tiles; // made by one workgroup, one after the other: a workgroup of its own costs a CPU 1 us
-    uint term, terms;             // sum over this window of the terms only; see nn/gemm.c
-};
-
-layout(std430, binding = 2) buffer C { C_TYPE c[]; };
-layout(std430, binding = 3) readonly buffer Bias { C_TYPE bias[]; };
 layout(std430, binding = 4) readonly buffer Offsets { int offsets[]; };
+layout(std430, binding = 5) readonly buffer Rows { int row_list[]; };
+
+uint gathered_row(uint i)
+{
+    return GATHER ? uint(row_list[i]) : i;
+}
 
 struct Tile {
     uint entry;        // batch entry or group

@@ -1,0 +1,35 @@
+/* Between the matrix product (nn/gemm.c) and its variants (nn/gemm_variants.c). */
+#ifndef NN_GEMM_INTERNAL_H
+#define NN_GEMM_INTERNAL_H
+
+#include "nn/gemm.h"
+
+/* One way to make a product: a kernel with its tile. */
+typedef struct nn_gemm_variant {
+    const char *name, *kernel;
+    bool texel;             /* A and B as texel buffers; the workgroup is one subgroup, WIDTH is 4 of them */
+    uint32_t height, width; /* of a workgroup's tile */
+    uint32_t rows, columns; /* of an invocation's part of it; unused where texel */
+    uint32_t turns;         /* of loops per 64 terms, for nn_gemm_terms() */
+    bool (*suits)(const vk_caps *caps, const nn_gemm *g);
+} nn_gemm_variant;
+
+/* Elements from the start of each operand to its last one; 0 where there is none. `a` (or `b`) that is gathered from
+ * counts whole. */
+typedef struct nn_gemm_extents {
+    uint64_t a, b, c, bias, rows, offsets;
+} nn_gemm_extents;
+nn_gemm_extents nn_gemm_extents_of(const nn_gemm *g);
+
+/* Batch entries, at least 1; those summed into each C. */
+uint64_t nn_gemm_entries(const nn_gemm *g);
+uint32_t nn_gemm_segments(const nn_gemm *g);
+
+/* The named variant, or the first that suits. NULL with the error set. */
+const nn_gemm_variant *nn_gemm_choose(const vk_caps *caps, const nn_gemm *g);
+/* Terms that one dispatch may sum up. */
+uint32_t nn_gemm_terms(const vk_caps *caps, const nn_gemm *g, const nn_gemm_variant *v);
+/* Records the sum over `terms` terms from `term` on. */
+bool nn_gemm_record(vk_device *device, const nn_gemm *g, const nn_gemm_variant *v, uint32_t term, uint32_t terms);
+
+#endif

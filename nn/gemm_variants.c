@@ -1,0 +1,241 @@
+/* The variants of the matrix product, which of them a device gets, and how they are launched. */
+#include <string.h>
+
+#include "base/error.h"
+#include "nn/gemm_internal.h"
+
+/* Mirrors shaders/include/gemm_finish.glsl. */
+typedef struct push {
+    uint32_t m, n, k, a_stride, b_stride, c_stride, bias_stride, groups, flags, segments, column_tiles, row_tiles, term,
+        terms;
+} push;
+enum { ADD_BIAS = 1, ACCUMULATE = 2, STORE_EXTRA = 4 };
+enum { SPEC_TYPES = 9, SPEC_EPILOGUE, SPEC_ACTIVATION, SPEC_GATHER, SPEC_VECTOR, SPECS };
+
+/* ---- the table --------------------------------------------------------------------------------------------------- */
+
+bool nn_texel_fits(const vk_caps *caps, vk_range range, uint64_t bytes)
+{
+    return range.offset % caps->texel_align == 0 && bytes % 16 == 0 && bytes / 16 <= caps->max_texel_elements;
+}
+
+/* On CPU drivers; see the shader for what must be aligned. */
+static bool shuffle_suits(const vk_caps *caps, const nn_gemm *g)
+{
+    uint32_t contiguous = g->layout == NN_GEMM_TN ? g->m : g->k;
+    uint32_t strides = g->a_stride | g->b_stride | g->c_stride | g->bias_stride;
+    nn_gemm_extents e = nn_gemm_extents_of(g);
+    return caps->type == VK_TYPE_CPU && caps->subgroup_shuffle && g->m && g->n % 4 == 0 && contiguous % 4 == 0 &&
+           strides % 4 == 0 && nn_texel_fits(caps, g->a, e.a * nn_dtype_size(g->a_type)) &&
+           nn_texel_fits(caps, g->b, e.b * nn_dtype_size(g->b_type));
+}
+
+static uint64_t tiles_of(const nn_gemm *g, uint32_t height, uint32_t width)
+{
+    uint64_t copies = g->sum_batch ? 1 : g->groups && g->layout == NN_GEMM_TN ? g->groups : nn_gemm_entries(g);
+    return copies * ((g->m + height - 1) / height) * ((g->n + width - 1) / width);
+}
+
+/* Large tiles read least; small ones where there would be too few large ones to go round. */
+static bool large_suits(const vk_caps *caps, const nn_gemm *g)
+{
+    return caps->max_invocations >= 64 && tiles_of(g, 64, 64) >= 64;
+}
+
+static bool any_suits(const vk_caps *caps, const nn_gemm *g)
+{
+    (void)caps;
+    (void)g;
+    return true;
+}
+
+/* Which variant a device gets: the first that suits. */
+static const nn_gemm_variant variants[] = {
+    {"gemm_shuffle", "gemm_shuffle", .texel = true, .height = 8, .turns = 16, .suits = shuffle_suits},
+    {"gemm_tiled_64", "gemm_tiled", false, 64, 64, 8, 8, 196, large_suits},
+    {"gemm_tiled_32", "gemm_tiled", false, 32, 32, 4, 4, 132, any_suits},
+};
+
+enum { VARIANTS = sizeof variants / sizeof *variants };
+
+const char *nn_gemm_variant_name(int index)
+{
+    return index >= 0 && index < VARIANTS ? variants[index].name : NULL;
+}
+
+static const nn_gemm_variant *find_variant(const char *name)
+{
+    for (int i = 0; i < VARIANTS; i++)
+        if (!strcmp(variants[i].name, name))
+            return &variants[i];
+    return NULL;
+}
+
+bool nn_gemm_variant_suits(vk_device *device, const char *name, const nn_gemm *g)
+{
+    const nn_gemm_variant *v = find_variant(name);
+    return v && v->suits(vk_device_caps(device), g);
+}
+
+const nn_gemm_variant *nn_gemm_choose(const vk_caps *caps, const nn_gemm *g)
+{
+    if (g->variant) {
+        const nn_gemm_variant *v = find_variant(g->variant);
+        if (!v)
+            return cs_fail("matrix product: there is no variant '%s'", g->variant), NULL;
+        if (!v->suits(caps, g))
+            return cs_fail("matrix product: variant '%s' does not suit these sizes or this device", g->variant), NULL;
+        return v;
+    }
+    const nn_gemm_variant *v = variants;
+    while (!v->suits(caps, g))
+        v++;
+    return v;
+}
+
+/* ---- the grid ---------------------------------------------------------------------------------------------------- */
+
+static uint32_t ceil_div(uint64_t a, uint64_t b)
+{
+    return (uint32_t)((a + b - 1) / b);
+}
+
+static uint32_t clamp(uint64_t x, uint64_t low, uint64_t high)
+{
+    return (uint32_t)(x < low ? low : x > high ? high : x);
+}
+
+/* lavapipe 22.3 ends all loops of an invocation after 65535 turns altogether, nested or one after the other, without a
+ * word. This is what one workgroup may take there, with room for the loops around the sums. */
+enum { MAX_TURNS = 60000, TURNS_AROUND = 64 };
+
+uint32_t nn_gemm_terms(const vk_caps *caps, const nn_gemm *g, const nn_gemm_variant *v)
+{
+    uint32_t most = MAX_TURNS / nn_gemm_segments(g) / v->turns * 64;
+    return caps->type != VK_TYPE_CPU || g->k <= most ? g->k : most ? most : 64;
+}
+
+/* Shares `most` tiles of one workgroup out between columns and rows: along the columns where all of B fits in a core's
+ * cache, then A's rows are read once; else along the rows, then B's columns are. */
+static void shape_workgroup(const nn_gemm *g, push *p, uint64_t most, uint32_t column_tiles, uint32_t row_tiles)
+{
+    enum { CACHE = 256 << 10 };
+    if ((uint64_t)g->n * g->k * nn_dtype_size(g->b_type) <= CACHE) {
+        p->column_tiles = clamp(most, 1, column_tiles);
+        p->row_tiles = clamp(most / p->column_tiles, 1, row_tiles);
+    } else {
+        p->row_tiles = clamp(most, 1, row_tiles);
+        p->column_tiles = clamp(most / p->row_tiles, 1, column_tiles);
+    }
+}
+
+/* Splits the tiles among workgroups. A CPU driver pays for each workgroup about what a tile of 64 terms costs, so there
+ * one makes several neighbouring tiles, as long as there are enough workgroups for many cores. */
+static bool plan_groups(const vk_caps *caps, const nn_gemm *g, const nn_gemm_variant *v, push *p, uint32_t groups[3])
+{
+    enum { ENOUGH = 128, MOST = 8 };
+    uint32_t height = v->height, width = v->texel ? 4 * caps->subgroup_size : v->width;
+    bool by_rows = g->groups && g->layout != NN_GEMM_TN;
+    /* A group's last tile may be a partial one: at most groups - 1 tiles more than without groups. */
+    uint32_t row_tiles =
+        by_rows ? (uint32_t)((g->m + (uint64_t)g->groups * (height - 1)) / height) : ceil_div(g->m, height);
+    uint32_t column_tiles = ceil_div(g->n, width);
+    groups[2] = g->groups && !by_rows ? g->groups : g->sum_batch ? 1 : (uint32_t)nn_gemm_entries(g);
+    uint64_t tiles = (uint64_t)row_tiles * column_tiles * groups[2];
+    uint64_t turns = p->segments * ((uint64_t)p->terms * v->turns / 64 + 1) + TURNS_AROUND + g->groups;
+    uint32_t most = caps->type == VK_TYPE_CPU ? clamp(MAX_TURNS / turns, 1, MOST) : 1;
+    shape_workgroup(g, p, clamp(tiles / ENOUGH, 1, most), column_tiles, row_tiles);
+    if (row_tiles / p->row_tiles >= caps->max_groups[1])
+        p->row_tiles = ceil_div(row_tiles, caps->max_groups[1]);
+    groups[0] = ceil_div(column_tiles, p->column_tiles);
+    groups[1] = ceil_div(row_tiles, p->row_tiles);
+    if (groups[2] > caps->max_groups[2])
+        return cs_fail("matrix product: %u entries or groups; this device takes %u", groups[2], caps->max_groups[2]);
+    return true;
+}
+
+/* ---- the dispatch ------------------------------------------------------------------------------------------------ */
+
+static bool stores_extra(const nn_gemm *g)
+{
+    return g->extra.block && (g->epilogue == NN_GEMM_ACTIVATE || g->epilogue == NN_GEMM_GATE);
+}
+
+/* Whole words: an odd number of 16-bit values ends in the middle of one. */
+static void add_bind(vk_dispatch *d, vk_range range, uint64_t elements, enum nn_dtype type, uint32_t access)
+{
+    if (range.block)
+        range.size = (elements * nn_dtype_size(type) + 3) / 4 * 4;
+    d->bind[d->binds++] = (vk_bind){range, access};
+    d->bytes += (double)range.size * (access == (VK_READ | VK_WRITE) ? 2 : 1);
+}
+
+static void set_binds(vk_dispatch *d, const nn_gemm *g, const nn_gemm_variant *v)
+{
+    const vk_range none = {0};
+    nn_gemm_extents e = nn_gemm_extents_of(g);
+    uint32_t read = v->texel ? VK_READ | VK_TEXEL : VK_READ;
+    add_bind(d, g->a, e.a, g->a_type, read);
+    add_bind(d, g->b, e.b, g->b_type, read);
+    add_bind(d, g->c, e.c, g->c_type, g->accumulate ? VK_READ | VK_WRITE : VK_WRITE);
+    add_bind(d, g->bias, e.bias, NN_F32, VK_READ);
+    add_bind(d, g->groups ? g->offsets : none, e.offsets, NN_I32, VK_READ);
+    add_bind(d, g->rows, e.rows, NN_I32, VK_READ);
+    add_bind(d, g->epilogue >= NN_GEMM_GATE ? g->other : none, e.c, g->other_type, VK_READ);
+    /* Nothing that is written may stand for absent memory, which all kernels share: C then stands for `extra`. */
+    if (stores_extra(g))
+        add_bind(d, g->extra, e.c, g->extra_type, VK_WRITE);
+    else
+        d->bind[d->binds++] = d->bind[2];
+}
+
+static void set_specs(vk_dispatch *d, const nn_gemm *g, const nn_gemm_variant *v, const vk_caps *caps)
+{
+    uint32_t *spec = d->spec;
+    if (v->texel) {
+        d->subgroup = caps->subgroup_control ? caps->subgroup_size : 0;
+        uint32_t steps = g->layout == NN_GEMM_NT ? 4 : 1; /* whole cache lines along the terms */
+        memcpy(spec, (uint32_t[]){caps->subgroup_size, g->layout, v->height, steps}, 4 * sizeof *spec);
+    } else {
+        uint32_t invocations = v->height / v->rows * (v->width / v->columns);
+        memcpy(spec, (uint32_t[]){invocations, g->layout, v->height, v->width, v->rows, v->columns}, 6 * sizeof *spec);
+    }
+    spec[SPEC_TYPES] = g->a_type | g->b_type << 4 | g->c_type << 8 | g->other_type << 12 | g->extra_type << 16;
+    spec[SPEC_EPILOGUE] = g->epilogue;
+    spec[SPEC_ACTIVATION] = (uint32_t)g->activation;
+    spec[SPEC_GATHER] = g->rows.block != NULL;
+    spec[SPEC_VECTOR] = (g->n | g->c_stride | g->bias_stride) % 4 == 0;
+    d->specs = SPECS;
+}
+
+bool nn_gemm_record(vk_device *device, const nn_gemm *g, const nn_gemm_variant *v, uint32_t term, uint32_t terms)
+{
+    const vk_caps *caps = vk_device_caps(device);
+    push p = {
+        .m = g->m,
+        .n = g->n,
+        .k = g->k,
+        .a_stride = g->a_stride,
+        .b_stride = g->b_stride,
+        .c_stride = g->c_stride,
+        .bias_stride = g->bias_stride,
+        .groups = g->groups,
+        .flags = (g->bias.block ? ADD_BIAS : 0) | (g->accumulate ? ACCUMULATE : 0) |
+                 (stores_extra(g) ? STORE_EXTRA : 0),
+        .segments = nn_gemm_segments(g),
+        .term = term,
+        .terms = terms,
+    };
+    vk_dispatch d = {
+        .kernel = v->kernel,
+        .label = g->label ? g->label : v->name,
+        .push = &p,
+        .push_bytes = sizeof p,
+        .flops = 2.0 * g->m * g->n * terms * (g->groups ? 1 : (double)nn_gemm_entries(g)),
+    };
+    if (!plan_groups(caps, g, v, &p, d.groups))
+        return false;
+    set_binds(&d, g, v);
+    set_specs(&d, g, v, caps);
+    return vk_run(device, &d);
+}

@@ -1,0 +1,115 @@
+// What every matrix product kernel does with a finished sum v (bias added), and the constants that it needs. Mirrored
+// in nn/gemm_variants.c.
+//   NONE      C = v
+//   ACTIVATE  C = act(v)            extra = v, where wanted
+//   GATE      C = act(other) v      extra = v, where wanted
+//   SLOPE     C = v act'(other)
+//   ADD       C = v + other
+#include "activation.glsl"
+#include "half.glsl"
+
+layout(constant_id = 9) const uint TYPES = 0;      // enum nn_dtype of A, B, C, other, extra, four bits each
+layout(constant_id = 10) const uint EPILOGUE = 0;  // enum nn_gemm_epilogue
+layout(constant_id = 11) const uint ACTIVATION = 0;
+layout(constant_id = 12) const bool GATHER = false;
+layout(constant_id = 13) const bool VECTOR = false; // N and all strides of outputs are multiples of 4
+
+const uint A_TYPE = TYPES & 15u, B_TYPE = TYPES >> 4 & 15u;
+const uint C_TYPE = TYPES >> 8 & 15u, OTHER_TYPE = TYPES >> 12 & 15u, EXTRA_TYPE = TYPES >> 16 & 15u;
+const uint NONE = 0, ACTIVATE = 1, GATE = 2, SLOPE = 3, ADD = 4;
+const uint ADD_BIAS = 1, ACCUMULATE = 2, STORE_EXTRA = 4;
+
+layout(push_constant) uniform Push
+{
+    uint m, n, k;
+    uint a_stride, b_stride, c_stride, bias_stride; // elements from one batch entry or group to the next
+    uint groups;                  // 0 where not grouped
+    uint flags;                   // ADD_BIAS, ACCUMULATE, STORE_EXTRA
+    uint segments;                // consecutive batch entries summed into one C
+    uint column_tiles, row_tiles; // made by one workgroup, one after the other: a workgroup of its own costs a CPU 1 us
+    uint term, terms;             // sum over this window of the terms only; see nn/gemm.c
+};
+
+// load_NAME(at, count): `count` (1 to 4) neighbouring elements from element `at`; the rest is 0. Four at a multiple of
+// 4 where VECTOR; an even count at an even element where the type has 16 bits.
+#define GEMM_LOAD(slot, ACCESS, NAME, TYPE) \
+    layout(std430, binding = slot) ACCESS buffer NAME##_words { uint NAME##1[]; }; \
+    layout(std430, binding = slot) ACCESS buffer NAME##_pairs { uvec2 NAME##2[]; }; \
+    layout(std430, binding = slot) ACCESS buffer NAME##_quads { uvec4 NAME##4[]; }; \
+    vec4 load_##NAME(uint at, uint count) \
+    { \
+        if (VECTOR) { \
+            if (TYPE == TYPE_F32) \
+                return uintBitsToFloat(NAME##4[at / 4]); \
+            return unpack_halves(TYPE, NAME##2[at / 4]); \
+        } \
+        vec4 v = vec4(0); \
+        if (TYPE == TYPE_F32) { \
+            for (uint i = 0; i < count; ++i) \
+                v[i] = uintBitsToFloat(NAME##1[at + i]); \
+            return v; \
+        } \
+        v.xy = unpack_half_pair(TYPE, NAME##1[at / 2]); \
+        if (count > 2) \
+            v.zw = unpack_half_pair(TYPE, NAME##1[at / 2 + 1]); \
+        return v; \
+    }
+
+// store_NAME(at, values, count), likewise.
+#define GEMM_STORE(NAME, TYPE) \
+    void store_##NAME(uint at, vec4 v, uint count) \
+    { \
+        if (VECTOR) { \
+            if (TYPE == TYPE_F32) \
+                NAME##4[at / 4] = floatBitsToUint(v); \
+            else \
+                NAME##2[at / 4] = pack_halves(TYPE, v); \
+        } else if (TYPE == TYPE_F32) { \
+            for (uint i = 0; i < count; ++i) \
+                NAME##1[at + i] = floatBitsToUint(v[i]); \
+        } else { \
+            NAME##1[at / 2] = pack_half_pair(TYPE, v.xy); \
+            if (count > 2) \
+                NAME##1[at / 2 + 1] = pack_half_pair(TYPE, v.zw); \
+        } \
+    }
+
+GEMM_LOAD(2, , c, C_TYPE)
+GEMM_STORE(c, C_TYPE)
+GEMM_LOAD(3, readonly, bias, TYPE_F32)
+GEMM_LOAD(6, readonly, other, OTHER_TYPE)
+GEMM_LOAD(7, , extra, EXTRA_TYPE)
+GEMM_STORE(extra, EXTRA_TYPE)
+
+vec4 activate(vec4 v)
+{
+    return vec4(activation(ACTIVATION, v.x), activation(ACTIVATION, v.y), activation(ACTIVATION, v.z),
+                activation(ACTIVATION, v.w));
+}
+
+vec4 slope(vec4 v)
+{
+    return vec4(activation_derivative(ACTIVATION, v.x), activation_derivative(ACTIVATION, v.y),
+                activation_derivative(ACTIVATION, v.z), activation_derivative(ACTIVATION, v.w));
+}
+
+// Stores the sums of `count` (1 to 4) columns of a row; `column` is a multiple of 4.
+void finish(uint entry, uint row, uint column, vec4 v, uint count)
+{
+    uint at = entry * c_stride + row * n + column;
+    if ((flags & ADD_BIAS) != 0)
+        v += load_bias(entry * bias_stride + column, count);
+    if ((EPILOGUE == ACTIVATE || EPILOGUE == GATE) && (flags & STORE_EXTRA) != 0)
+        store_extra(at, v, count);
+    if (EPILOGUE == ACTIVATE)
+        v = activate(v);
+    if (EPILOGUE == GATE)
+        v *= activate(load_other(at, count));
+    if (EPILOGUE == SLOPE)
+        v *= slope(load_other(at, count));
+    if (EPILOGUE == ADD)
+        v += load_other(at, count);
+    if ((flags & ACCUMULATE) != 0)
+        v += load_c(at, count);
+    store_c(at, v, count);
+}

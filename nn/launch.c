@@ -145,12 +145,13 @@ static bool launch_slice(vk_device *device, const nn_launch *l, int64_t first, i
         .kernel = name,
         .label = l->kernel,
         .spec = {group, lanes, width > 1},
-        .specs = 3 + NN_MAX_ROW_SPECS,
+        .specs = 3 + NN_MAX_ROW_SPECS + 1,
         .push = push,
         .push_bytes = 12 + l->push_bytes,
         .flops = l->flops * (double)rows / (double)l->rows,
     };
     memcpy(d.spec + 3, l->spec, sizeof l->spec);
+    uint32_t *types = &d.spec[3 + NN_MAX_ROW_SPECS];
     const nn_row_bind *output = present_output(l);
     for (int i = 0; i < NN_MAX_ROW_BINDS && l->bind[i].bind.access; i++) {
         const nn_row_bind *b = &l->bind[i];
@@ -159,9 +160,45 @@ static bool launch_slice(vk_device *device, const nn_launch *l, int64_t first, i
         d.bind[d.binds] = b->bind.range.block && b->stride ? nn_slice_bind(b->bind, first, rows, b->stride) : b->bind;
         if (is_texel(l, i))
             d.bind[d.binds].access = VK_READ | VK_TEXEL;
+        *types |= (uint32_t)b->type << 2 * i;
         d.bytes += (double)d.bind[d.binds++].range.size;
     }
     return set_groups(caps, &d, ((uint64_t)rows * per_row + group - 1) / group) && vk_run(device, &d);
+}
+
+static nn_row_bind row_bind(vk_bind bind, const nn_tensor *t, int64_t cols, bool values)
+{
+    enum nn_dtype type = t ? t->dtype : NN_F32;
+    return (nn_row_bind){bind, (uint64_t)cols * nn_dtype_size(type), values, type};
+}
+
+nn_row_bind nn_row_in(const nn_tensor *t, int64_t cols)
+{
+    return row_bind(nn_read_bind(t), t, cols, true);
+}
+
+nn_row_bind nn_row_out(const nn_tensor *t, int64_t cols)
+{
+    return row_bind(nn_write_bind(t), t, cols, false);
+}
+
+nn_row_bind nn_row_dout(const nn_tensor *t, int64_t cols)
+{
+    return row_bind(nn_dout_bind(t), t, cols, true);
+}
+
+nn_row_bind nn_row_din(vk_bind din, const nn_tensor *t, int64_t cols)
+{
+    return row_bind(din, t, cols, false);
+}
+
+nn_row_bind nn_row_old(nn_row_bind sum, bool accumulate)
+{
+    if (!accumulate)
+        sum.bind.range = (vk_range){0};
+    sum.bind.access = VK_READ;
+    sum.values = true;
+    return sum;
 }
 
 nn_row_bind nn_old_values(vk_bind sum, uint64_t stride, bool accumulate)
@@ -195,8 +232,9 @@ nn_flat nn_flat_shape(vk_device *device, int64_t count)
 
 bool nn_gather(vk_device *device, const nn_gather_launch *g)
 {
-    uint64_t stride = (uint64_t)g->cols * 4;
+    uint64_t stride = (uint64_t)g->cols * nn_dtype_size(g->from_type);
     int64_t step = nn_slice_rows(device, "gather_rows", g->sources, stride);
+    nn_row_bind to = {g->to, (uint64_t)g->cols * nn_dtype_size(g->to_type), .type = g->to_type};
     for (int64_t first = 0; step && first < g->sources; first += step) {
         int64_t bound = first + step < g->sources ? step : g->sources - first;
         uint32_t push[] = {(uint32_t)first, (uint32_t)bound, g->flags};
@@ -206,8 +244,8 @@ bool nn_gather(vk_device *device, const nn_gather_launch *g)
             .cols = g->cols,
             .width = nn_row_width(device, g->cols),
             .reduce = true,
-            .bind = {{g->index, 4}, {nn_slice_bind(g->from, first, bound, stride), 0, true}, {g->to, stride},
-                     nn_old_values(g->to, stride, g->flags & NN_GATHER_ACCUMULATE)},
+            .bind = {{g->index, 4}, {nn_slice_bind(g->from, first, bound, stride), 0, true, g->from_type}, to,
+                     nn_row_old(to, g->flags & NN_GATHER_ACCUMULATE)},
             .push = push,
             .push_bytes = sizeof push,
         });

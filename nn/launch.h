@@ -15,7 +15,18 @@ typedef struct nn_row_bind {
     vk_bind bind;
     uint64_t stride;
     bool values; /* a VALUES_IN of the shader: a texel buffer where the width is 8 */
+    enum nn_dtype type; /* of a VALUES_IN or VALUES_OUT */
 } nn_row_bind;
+
+/* Binds for a launch over rows of `cols` elements of a tensor of any float type; cols 0: whole in every slice. NULL
+ * tensors give none. */
+nn_row_bind nn_row_in(const nn_tensor *t, int64_t cols);   /* its values, a VALUES_IN */
+nn_row_bind nn_row_out(const nn_tensor *t, int64_t cols);  /* its values, a VALUES_OUT */
+nn_row_bind nn_row_dout(const nn_tensor *t, int64_t cols); /* its gradient, a VALUES_IN */
+/* Its gradient, a VALUES_OUT or VALUES_SUM, bound as `din` (nn_din_bind) says. */
+nn_row_bind nn_row_din(vk_bind din, const nn_tensor *t, int64_t cols);
+/* The `old_slot` of a VALUES_SUM: what is to be added to, none where nothing is. */
+nn_row_bind nn_row_old(nn_row_bind sum, bool accumulate);
 
 typedef struct nn_launch {
     const char *kernel; /* the name of its 8-wide build ends in _wide */
@@ -55,7 +66,11 @@ typedef struct nn_flat {
 } nn_flat;
 nn_flat nn_flat_shape(vk_device *device, int64_t count);
 
-/* to[i] = from[index[i]], rows of `cols` floats; `sources` rows in `from`. Flags as in gather_rows.comp. */
+/* to = from in the type of `to` (or added to what is there), `count` elements; strides are set here. */
+bool nn_cast_run(vk_device *device, nn_row_bind from, nn_row_bind to, int64_t count, bool accumulate);
+
+/* to[i] = from[index[i]], rows of `cols` floats of these types; `sources` rows in `from`. Flags as in
+ * gather_rows.comp. */
 enum {
     NN_GATHER_ACCUMULATE = 1,   /* add to what is there */
     NN_GATHER_ZERO_MISSING = 2, /* rows with a negative index become 0; else they are left alone */
@@ -63,6 +78,7 @@ enum {
 };
 typedef struct nn_gather_launch {
     vk_bind index, from, to;
+    enum nn_dtype from_type, to_type;
     int64_t sources, rows, cols;
     uint32_t flags;
 } nn_gather_launch;

@@ -17,14 +17,15 @@
 #include "vk/vk.h"
 
 /* NN_F16 (IEEE binary16) and NN_BF16 are storage only: arithmetic is in f32. Two values to a word in memory, the lower
- * half first. */
+ * half first. Tensors of them have rows of a multiple of 8: rows are whole texels, and no two invocations ever write
+ * halves of one word. */
 enum nn_dtype { NN_F32, NN_I32, NN_F16, NN_BF16 };
 uint64_t nn_dtype_size(enum nn_dtype type); /* bytes of an element */
 bool nn_is_half(enum nn_dtype type);
 bool nn_is_float(enum nn_dtype type);
 const char *nn_dtype_name(enum nn_dtype type); /* "f32", "i32", "f16", "bf16" */
 
-enum { NN_MAX_DIMS = 4, NN_MAX_IN = 8, NN_MAX_OUT = 8, NN_MAX_PARAM_BYTES = 128 };
+enum { NN_MAX_DIMS = 4, NN_MAX_IN = 8, NN_MAX_OUT = 8, NN_MAX_PARAM_BYTES = 128, NN_HALF_COLS = 8 };
 
 typedef struct nn_tape nn_tape;
 typedef struct nn_exec nn_exec;
@@ -54,7 +55,7 @@ typedef struct nn_tensor {
 int64_t nn_count(const nn_tensor *t);
 int64_t nn_rows(const nn_tensor *t);
 int64_t nn_cols(const nn_tensor *t);
-/* Bytes of the values, whole words: an odd count of 16-bit values takes 2 bytes more than its values. */
+/* Bytes of the values. */
 uint64_t nn_bytes(const nn_tensor *t);
 
 /* ---- building --------------------------------------------------------------------------------------------------- */
@@ -63,6 +64,12 @@ nn_tape *nn_tape_new(vk_device *device);
 /* Forgets all nodes and releases all memory of the last run (kept tensors too), keeping the tape for the next step. */
 void nn_tape_reset(nn_tape *tape);
 void nn_tape_free(nn_tape **tape);
+
+/* Type that operators called from now on store what feeds matrix products in: NN_F32 (to begin with), NN_F16 or
+ * NN_BF16. As in PyTorch's autocast, normalised rows, projections, activations and attention take that type; sums (the
+ * residual stream), statistics, scores, losses and the gradients of parameters stay f32. A gradient has the type of
+ * its tensor. Returns what was set before. */
+enum nn_dtype nn_tape_set_precision(nn_tape *tape, enum nn_dtype precision);
 
 /* An input with the values at `host` (tensor order, nn_bytes() bytes), which must stay valid until the run. */
 nn_tensor *nn_input(nn_tape *tape, enum nn_dtype dtype, int dims, const int64_t *shape, const void *host);
@@ -109,7 +116,8 @@ struct nn_node {
     const nn_op *op;
     nn_tensor *in[NN_MAX_IN], *out[NN_MAX_OUT];
     int ins, outs;
-    int segment; /* of recomputation; 0 = none */
+    int segment;             /* of recomputation; 0 = none */
+    enum nn_dtype precision; /* the tape's when it was appended */
     _Alignas(8) unsigned char params[NN_MAX_PARAM_BYTES];
 };
 
@@ -156,6 +164,7 @@ struct nn_op {
     uint32_t optional;          /* bit i: input i may be absent */
     uint32_t keep_in, keep_out; /* bit i: backward reads input / output i */
     uint32_t aux_out;           /* bit i: float output i is a saved statistic or a log value and takes no gradient */
+    uint32_t half_in;           /* bit i: input i may be F16 or BF16 */
     bool stops_gradient;        /* backward leaves out a path on purpose (stop-gradient): no finite differences */
     size_t param_bytes;         /* of the operator's parameter struct, <= NN_MAX_PARAM_BYTES */
     /* Checks inputs and parameters and fills dtype, dims, shape of every out[i]; errors name the operator. */
@@ -187,7 +196,8 @@ bool nn_wants_grad(const nn_tensor *t);
  * Taking it counts as the contribution, so take it once per kernel that writes it. */
 vk_bind nn_din_bind(nn_exec *x, nn_tensor *t, bool *accumulate);
 /* Where an input's gradient is the output's and nothing has contributed to it yet, the input takes the memory instead of
- * a copy (whoever adds to it later gets its own). False where it has to be added. Counts as the contribution. */
+ * a copy (whoever adds to it later gets its own). False where it has to be added or is of another type. Counts as the
+ * contribution. */
 bool nn_hand_gradient(nn_exec *x, const nn_tensor *out, nn_tensor *in);
 /* Memory for this node's present pass only. */
 vk_bind nn_scratch(nn_exec *x, uint64_t bytes);

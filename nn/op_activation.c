@@ -38,7 +38,7 @@ static bool check_kind(const nn_node *n)
 static bool infer_activation(nn_node *n)
 {
     nn_shape_like(n->out[0], n->in[0]);
-    return check_kind(n) && nn_expect_floats("activation", "x", n->in[0]);
+    return check_kind(n) && nn_expect_values("activation", "x", n->in[0]);
 }
 
 static bool infer_gated(nn_node *n)
@@ -61,9 +61,7 @@ static bool forward(nn_exec *x, const nn_node *n)
         .rows = f.rows,
         .cols = f.cols,
         .width = f.width,
-        .bind = {{nn_read_bind(n->in[0]), f.stride, true},
-                 {nn_read_bind(n->in[1]), f.stride, true},
-                 {nn_write_bind(n->out[0]), f.stride}},
+        .bind = {nn_row_in(n->in[0], f.cols), nn_row_in(n->in[1], f.cols), nn_row_out(n->out[0], f.cols)},
         .spec = {kind_of(n), n->in[1] != NULL},
         .flops = flops(n),
     });
@@ -72,14 +70,14 @@ static bool forward(nn_exec *x, const nn_node *n)
 static bool launch_backward(nn_exec *x, const nn_node *n, vk_bind da, vk_bind db, uint32_t flags)
 {
     nn_flat f = nn_flat_shape(nn_device(x), nn_count(n->in[0]));
+    nn_row_bind a = nn_row_din(da, n->in[0], f.cols), b = nn_row_din(db, n->in[1], f.cols);
     return nn_launch_rows(nn_device(x), &(nn_launch){
         .kernel = "activation_backward",
         .rows = f.rows,
         .cols = f.cols,
         .width = f.width,
-        .bind = {{nn_read_bind(n->in[0]), f.stride, true}, {nn_read_bind(n->in[1]), f.stride, true},
-                 {nn_dout_bind(n->out[0]), f.stride, true}, {da, f.stride}, {db, f.stride},
-                 nn_old_values(da, f.stride, flags & NN_ADD_A), nn_old_values(db, f.stride, flags & NN_ADD_B)},
+        .bind = {nn_row_in(n->in[0], f.cols), nn_row_in(n->in[1], f.cols), nn_row_dout(n->out[0], f.cols), a, b,
+                 nn_row_old(a, flags & NN_ADD_A), nn_row_old(b, flags & NN_ADD_B)},
         .spec = {kind_of(n), n->in[1] != NULL},
         .push = &flags,
         .push_bytes = sizeof flags,
@@ -194,6 +192,7 @@ const nn_op nn_op_activation = {
     .ins = 1,
     .outs = 1,
     .keep_in = 1,
+    .half_in = 1,
     .param_bytes = sizeof(activation_params),
     .infer = infer_activation,
     .forward = forward,
@@ -210,6 +209,7 @@ const nn_op nn_op_gated = {
     .ins = 2,
     .outs = 1,
     .keep_in = 3,
+    .half_in = 3,
     .param_bytes = sizeof(activation_params),
     .infer = infer_gated,
     .forward = forward,

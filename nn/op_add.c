@@ -30,40 +30,33 @@ static double flops(const nn_node *n)
 static bool infer_add(nn_node *n)
 {
     nn_shape_like(n->out[0], n->in[0]);
+    n->out[0]->dtype = NN_F32;
     return nn_expect_alike("add", "a", n->in[0], "b", n->in[1]);
 }
 
-static bool launch_add(nn_exec *x, vk_bind a, vk_bind b, vk_bind sum, int64_t count)
+static bool forward_add(nn_exec *x, const nn_node *n)
 {
-    nn_flat f = nn_flat_shape(nn_device(x), count);
+    nn_flat f = nn_flat_shape(nn_device(x), nn_count(n->in[0]));
     uint32_t period = 0;
     return nn_launch_rows(nn_device(x), &(nn_launch){
         .kernel = "add",
         .rows = f.rows,
         .cols = f.cols,
         .width = f.width,
-        .bind = {{a, f.stride, true}, {b, f.stride, true}, {sum, f.stride}},
+        .bind = {nn_row_in(n->in[0], f.cols), nn_row_in(n->in[1], f.cols), nn_row_out(n->out[0], f.cols)},
         .push = &period,
         .push_bytes = sizeof period,
-        .flops = (double)count,
+        .flops = flops(n),
     });
-}
-
-static bool forward_add(nn_exec *x, const nn_node *n)
-{
-    return launch_add(x, nn_read_bind(n->in[0]), nn_read_bind(n->in[1]), nn_write_bind(n->out[0]),
-                      nn_count(n->in[0]));
 }
 
 bool nn_pass_gradient(nn_exec *x, const nn_tensor *out, nn_tensor *in)
 {
     if (!nn_wants_grad(in) || nn_hand_gradient(x, out, in))
         return true;
-    bool accumulate; /* always: else it would have been handed on */
-    vk_bind sum = nn_din_bind(x, in, &accumulate), old = sum;
-    old.access = VK_READ;
-    sum.access = VK_WRITE;
-    return launch_add(x, old, nn_dout_bind(out), sum, nn_count(in));
+    bool accumulate;
+    vk_bind sum = nn_din_bind(x, in, &accumulate);
+    return nn_cast_run(nn_device(x), nn_row_dout(out, 0), nn_row_din(sum, in, 0), nn_count(in), accumulate);
 }
 
 static bool backward_add(nn_exec *x, const nn_node *n)
@@ -77,7 +70,8 @@ static bool infer_add_rows(nn_node *n)
 {
     const nn_tensor *x = n->in[0], *rows = n->in[1];
     nn_shape_like(n->out[0], x);
-    if (!nn_expect_floats("add_rows", "x", x) || !nn_expect_floats("add_rows", "rows", rows))
+    n->out[0]->dtype = NN_F32;
+    if (!nn_expect_values("add_rows", "x", x) || !nn_expect_floats("add_rows", "rows", rows))
         return false;
     bool fits = rows->dims == 2 && x->dims >= 2 && x->shape[x->dims - 1] == rows->shape[1] &&
                 x->shape[x->dims - 2] == rows->shape[0];
@@ -89,16 +83,13 @@ static bool forward_add_rows(nn_exec *x, const nn_node *n)
 {
     int64_t cols = nn_cols(n->in[0]);
     uint32_t period = (uint32_t)nn_rows(n->in[1]);
-    uint64_t stride = (uint64_t)cols * 4;
     return nn_launch_rows(nn_device(x), &(nn_launch){
         .kernel = "add",
         .rows = nn_rows(n->in[0]),
         .cols = cols,
         .width = nn_row_width(nn_device(x), cols),
         .reduce = true,
-        .bind = {{nn_read_bind(n->in[0]), stride, true},
-                 {nn_read_bind(n->in[1]), 0, true},
-                 {nn_write_bind(n->out[0]), stride}},
+        .bind = {nn_row_in(n->in[0], cols), nn_row_in(n->in[1], 0), nn_row_out(n->out[0], cols)},
         .push = &period,
         .push_bytes = sizeof period,
         .flops = flops(n),
@@ -169,6 +160,7 @@ const nn_op nn_op_add = {
     .name = "add",
     .ins = 2,
     .outs = 1,
+    .half_in = 3,
     .infer = infer_add,
     .forward = forward_add,
     .backward = backward_add,
@@ -183,6 +175,7 @@ const nn_op nn_op_add_rows = {
     .name = "add_rows",
     .ins = 2,
     .outs = 1,
+    .half_in = 1,
     .infer = infer_add_rows,
     .forward = forward_add_rows,
     .backward = backward_add_rows,

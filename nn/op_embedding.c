@@ -83,7 +83,7 @@ static bool infer(nn_node *n)
         return cs_fail("embedding: features and places come together");
     if (!features)
         return true;
-    if (!nn_expect_floats("embedding", "features", features))
+    if (!nn_expect_values("embedding", "features", features))
         return false;
     if (nn_cols(features) != nn_cols(table))
         return cs_fail("embedding: features %s must have the table's %lld columns", nn_shape_string(features).text,
@@ -112,6 +112,7 @@ static bool forward(nn_exec *x, const nn_node *n)
     if (!n->in[FEATURES])
         return true;
     g.from = nn_read_bind(n->in[FEATURES]);
+    g.from_type = n->in[FEATURES]->dtype;
     g.sources = nn_rows(n->in[FEATURES]);
     g.flags = NN_GATHER_COMPLEMENT;
     return nn_gather(nn_device(x), &g);
@@ -155,6 +156,7 @@ static bool backward_features(nn_exec *x, const nn_node *n)
         .index = nn_read_bind(n->in[PLACES]),
         .from = nn_dout_bind(n->out[0]),
         .to = dfeatures,
+        .to_type = n->in[FEATURES]->dtype,
         .sources = nn_rows(n->out[0]),
         .rows = nn_rows(n->in[FEATURES]),
         .cols = nn_cols(n->out[0]),
@@ -248,6 +250,7 @@ const nn_op nn_op_embedding = {
     .name = "embedding",
     .ins = 5,
     .outs = 1,
+    .half_in = 1 << FEATURES,
     .optional = 1 << FEATURES | 1 << PLACES,
     .keep_in = 1 << INDEX | 1 << PLACES,
     .infer = infer,

@@ -15,9 +15,9 @@ nn_tensor *nn_gather_rows(nn_tape *tape, nn_tensor *x, nn_tensor *rows, nn_tenso
 static bool infer(nn_node *n)
 {
     const nn_tensor *x = n->in[0], *rows = n->in[1];
-    if (!nn_expect_floats("gather_rows", "x", x) || !nn_expect_integers("gather_rows", "rows", rows, nn_count(rows)))
+    if (!nn_expect_values("gather_rows", "x", x) || !nn_expect_integers("gather_rows", "rows", rows, nn_count(rows)))
         return false;
-    n->out[0]->dtype = NN_F32;
+    n->out[0]->dtype = x->dtype;
     n->out[0]->dims = 2;
     n->out[0]->shape[0] = nn_count(rows);
     n->out[0]->shape[1] = nn_cols(x);
@@ -36,6 +36,8 @@ static bool forward(nn_exec *x, const nn_node *n)
         .index = nn_read_bind(n->in[1]),
         .from = nn_read_bind(n->in[0]),
         .to = nn_write_bind(n->out[0]),
+        .from_type = n->in[0]->dtype,
+        .to_type = n->out[0]->dtype,
         .sources = nn_rows(n->in[0]),
         .rows = nn_rows(n->out[0]),
         .cols = nn_cols(n->in[0]),
@@ -53,6 +55,8 @@ static bool backward(nn_exec *x, const nn_node *n)
         .index = nn_read_bind(n->in[2]),
         .from = nn_dout_bind(n->out[0]),
         .to = dx,
+        .from_type = n->out[0]->dtype,
+        .to_type = n->in[0]->dtype,
         .sources = nn_rows(n->out[0]),
         .rows = nn_rows(n->in[0]),
         .cols = nn_cols(n->in[0]),
@@ -112,6 +116,7 @@ const nn_op nn_op_gather_rows = {
     .name = "gather_rows",
     .ins = 3,
     .outs = 1,
+    .half_in = 1,
     .keep_in = 4,
     .infer = infer,
     .forward = forward,

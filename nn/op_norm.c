@@ -43,11 +43,12 @@ static bool infer(nn_node *n)
     const nn_tensor *x = n->in[0];
     const char *name = n->op->name;
     nn_shape_like(n->out[0], x);
+    n->out[0]->dtype = nn_product_type(n, nn_cols(x));
     n->out[1]->dtype = NN_F32;
     n->out[1]->dims = 2;
     n->out[1]->shape[0] = nn_rows(x);
     n->out[1]->shape[1] = 2;
-    if (!nn_expect_floats(name, "x", x) || !nn_expect_row(name, "gain", n->in[1], nn_cols(x)))
+    if (!nn_expect_values(name, "x", x) || !nn_expect_row(name, "gain", n->in[1], nn_cols(x)))
         return false;
     if (is_layer(n) && !nn_expect_row(name, "bias", n->in[2], nn_cols(x)))
         return false;
@@ -64,7 +65,6 @@ static const uint64_t stats_stride = 8;
 static bool forward(nn_exec *x, const nn_node *n)
 {
     int64_t cols = nn_cols(n->in[0]);
-    uint64_t stride = (uint64_t)cols * 4;
     float eps = eps_of(n);
     return nn_launch_rows(nn_device(x), &(nn_launch){
         .kernel = "norm",
@@ -72,9 +72,8 @@ static bool forward(nn_exec *x, const nn_node *n)
         .cols = cols,
         .width = nn_row_width(nn_device(x), cols),
         .reduce = true,
-        .bind = {{nn_read_bind(n->in[0]), stride, true}, {nn_read_bind(n->in[1]), 0, true},
-                 {nn_read_bind(n->in[2]), 0, true},
-                 {nn_write_bind(n->out[0]), stride}, {nn_write_bind(n->out[1]), stats_stride}},
+        .bind = {nn_row_in(n->in[0], cols), nn_row_in(n->in[1], 0), nn_row_in(n->in[2], 0),
+                 nn_row_out(n->out[0], cols), {nn_write_bind(n->out[1]), stats_stride}},
         .spec = {is_layer(n)},
         .push = &eps,
         .push_bytes = sizeof eps,
@@ -85,9 +84,8 @@ static bool forward(nn_exec *x, const nn_node *n)
 static bool backward_x(nn_exec *x, const nn_node *n)
 {
     int64_t cols = nn_cols(n->in[0]);
-    uint64_t stride = (uint64_t)cols * 4;
     bool accumulate;
-    vk_bind dx = nn_din_bind(x, n->in[0], &accumulate);
+    nn_row_bind dx = nn_row_din(nn_din_bind(x, n->in[0], &accumulate), n->in[0], cols);
     uint32_t push = accumulate;
     return nn_launch_rows(nn_device(x), &(nn_launch){
         .kernel = "norm_backward",
@@ -95,10 +93,8 @@ static bool backward_x(nn_exec *x, const nn_node *n)
         .cols = cols,
         .width = nn_row_width(nn_device(x), cols),
         .reduce = true,
-        .bind = {{nn_read_bind(n->in[0]), stride, true}, {nn_read_bind(n->in[1]), 0, true},
-                 {nn_read_bind(n->out[1]), stats_stride},
-                 {nn_dout_bind(n->out[0]), stride, true}, {dx, stride},
-                 nn_old_values(dx, stride, accumulate)},
+        .bind = {nn_row_in(n->in[0], cols), nn_row_in(n->in[1], 0), {nn_read_bind(n->out[1]), stats_stride},
+                 nn_row_dout(n->out[0], cols), dx, nn_row_old(dx, accumulate)},
         .spec = {is_layer(n)},
         .push = &push,
         .push_bytes = sizeof push,
@@ -126,7 +122,7 @@ static bool backward_weights(nn_exec *x, const nn_node *n)
 {
     int64_t rows = nn_rows(n->in[0]), cols = nn_cols(n->in[0]);
     int64_t chunk_rows, chunks = nn_sum_chunks(rows, &chunk_rows);
-    uint64_t stride = (uint64_t)cols * 4, chunk_stride = (uint64_t)chunk_rows * stride;
+    uint64_t stride = (uint64_t)cols * 4;
     vk_bind gain = nn_scratch(x, (uint64_t)chunks * stride), bias = {.access = VK_WRITE};
     if (is_layer(n))
         bias = nn_scratch(x, (uint64_t)chunks * stride);
@@ -136,9 +132,9 @@ static bool backward_weights(nn_exec *x, const nn_node *n)
         .rows = chunks,
         .cols = cols,
         .width = nn_row_width(nn_device(x), cols),
-        .bind = {{nn_read_bind(n->in[0]), chunk_stride, true},
+        .bind = {nn_row_in(n->in[0], chunk_rows * cols),
                  {nn_read_bind(n->out[1]), (uint64_t)chunk_rows * stats_stride},
-                 {nn_dout_bind(n->out[0]), chunk_stride, true}, {gain, stride}, {bias, stride}},
+                 nn_row_dout(n->out[0], chunk_rows * cols), {gain, stride}, {bias, stride}},
         .spec = {is_layer(n)},
         .push = push,
         .push_bytes = sizeof push,
@@ -239,6 +235,7 @@ const nn_op nn_op_rms_norm = {
     .outs = 2,
     .aux_out = 2,
     .keep_in = 3,
+    .half_in = 1,
     .keep_out = 2,
     .param_bytes = sizeof(norm_params),
     .infer = infer,
@@ -257,6 +254,7 @@ const nn_op nn_op_layer_norm = {
     .outs = 2,
     .aux_out = 2,
     .keep_in = 3,
+    .half_in = 1,
     .keep_out = 2,
     .param_bytes = sizeof(norm_params),
     .infer = infer,

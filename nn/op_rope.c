@@ -24,6 +24,9 @@ static const rope_params *params_of(const nn_node *n)
 nn_tensor *nn_rope(nn_tape *tape, nn_tensor *x, nn_tensor *positions, int heads, int head_dim, float theta,
                    bool interleaved)
 {
+    /* A unit of fewer than 4 columns cannot be stored in 16 bits. */
+    if (head_dim % 8)
+        x = nn_cast(tape, x, NN_F32);
     nn_tensor *in[] = {x, positions}, *y;
     nn_apply(tape, &nn_op_rope, &(rope_params){heads, head_dim, theta, interleaved}, in, 2, &y);
     return y;
@@ -33,7 +36,7 @@ static bool infer(nn_node *n)
 {
     const rope_params *p = params_of(n);
     nn_shape_like(n->out[0], n->in[0]);
-    if (!nn_expect_floats("rope", "x", n->in[0]))
+    if (!nn_expect_values("rope", "x", n->in[0]))
         return false;
     if (!nn_expect_integers("rope", "positions", n->in[1], nn_rows(n->in[0])))
         return false;
@@ -66,11 +69,11 @@ static vk_bind upload_frequencies(nn_exec *x, const rope_params *p)
     return bind;
 }
 
-static bool launch(nn_exec *x, const nn_node *n, vk_bind from, vk_bind to, float direction, bool accumulate)
+static bool launch(nn_exec *x, const nn_node *n, nn_row_bind from, nn_row_bind to, float direction,
+                   bool accumulate)
 {
     const rope_params *p = params_of(n);
     int64_t cols = nn_cols(n->in[0]);
-    uint64_t stride = (uint64_t)cols * 4;
     /* A unit must lie in one head, and in one half of it where the halves are rotated. */
     int64_t whole = p->interleaved ? p->head_dim : p->head_dim / 2;
     enum nn_width width = nn_row_width(nn_device(x), cols), head_width = nn_row_width(nn_device(x), whole);
@@ -88,8 +91,7 @@ static bool launch(nn_exec *x, const nn_node *n, vk_bind from, vk_bind to, float
         .cols = cols,
         .width = width,
         .per_row = head_units,
-        .bind = {{from, stride, true}, {nn_read_bind(n->in[1]), 4}, {frequencies, 0}, {to, stride},
-                 nn_old_values(to, stride, accumulate)},
+        .bind = {from, {nn_read_bind(n->in[1]), 4}, {frequencies, 0}, to, nn_row_old(to, accumulate)},
         .spec = {p->interleaved},
         .push = &push,
         .push_bytes = sizeof push,
@@ -99,7 +101,8 @@ static bool launch(nn_exec *x, const nn_node *n, vk_bind from, vk_bind to, float
 
 static bool forward(nn_exec *x, const nn_node *n)
 {
-    return launch(x, n, nn_read_bind(n->in[0]), nn_write_bind(n->out[0]), 1, false);
+    int64_t cols = nn_cols(n->in[0]);
+    return launch(x, n, nn_row_in(n->in[0], cols), nn_row_out(n->out[0], cols), 1, false);
 }
 
 static bool backward(nn_exec *x, const nn_node *n)
@@ -107,8 +110,9 @@ static bool backward(nn_exec *x, const nn_node *n)
     if (!nn_wants_grad(n->in[0]))
         return true;
     bool accumulate;
+    int64_t cols = nn_cols(n->in[0]);
     vk_bind dx = nn_din_bind(x, n->in[0], &accumulate);
-    return launch(x, n, nn_dout_bind(n->out[0]), dx, -1, accumulate);
+    return launch(x, n, nn_row_dout(n->out[0], cols), nn_row_din(dx, n->in[0], cols), -1, accumulate);
 }
 
 /* ---- references -------------------------------------------------------------------------------------------------- */
@@ -182,6 +186,7 @@ const nn_op nn_op_rope = {
     .name = "rope",
     .ins = 2,
     .outs = 1,
+    .half_in = 1,
     .keep_in = 2,
     .param_bytes = sizeof(rope_params),
     .infer = infer,

@@ -11,6 +11,7 @@ const nn_op *const nn_op_table[] = {
     &nn_op_affinity,
     &nn_op_attention,
     &nn_op_attention_cached,
+    &nn_op_cast,
     &nn_op_compete,
     &nn_op_cross_entropy,
     &nn_op_diversity,

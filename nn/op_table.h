@@ -10,6 +10,7 @@ extern const nn_op nn_op_add_rows;
 extern const nn_op nn_op_affinity;
 extern const nn_op nn_op_attention;
 extern const nn_op nn_op_attention_cached;
+extern const nn_op nn_op_cast;
 extern const nn_op nn_op_compete;
 extern const nn_op nn_op_cross_entropy;
 extern const nn_op nn_op_diversity;

@@ -20,9 +20,14 @@ nn_shape_text nn_shape_string(const nn_tensor *t)
     return s;
 }
 
+bool nn_expect_values(const char *op, const char *name, const nn_tensor *t)
+{
+    return nn_is_float(t->dtype) || cs_fail("%s: %s must be floats, not integers", op, name);
+}
+
 bool nn_expect_floats(const char *op, const char *name, const nn_tensor *t)
 {
-    return t->dtype == NN_F32 || cs_fail("%s: %s must be floats, not integers", op, name);
+    return t->dtype == NN_F32 || cs_fail("%s: %s must be f32, not %s", op, name, nn_dtype_name(t->dtype));
 }
 
 bool nn_expect_row(const char *op, const char *name, const nn_tensor *t, int64_t count)
@@ -36,17 +41,22 @@ bool nn_expect_row(const char *op, const char *name, const nn_tensor *t, int64_t
 bool nn_expect_integers(const char *op, const char *name, const nn_tensor *t, int64_t count)
 {
     if (t->dtype != NN_I32)
-        return cs_fail("%s: %s must be integers, not floats", op, name);
+        return cs_fail("%s: %s must be i32, not %s", op, name, nn_dtype_name(t->dtype));
     return nn_count(t) == count ||
            cs_fail("%s: %s %s must have %lld elements", op, name, nn_shape_string(t).text, (long long)count);
 }
 
 bool nn_expect_alike(const char *op, const char *a_name, const nn_tensor *a, const char *b_name, const nn_tensor *b)
 {
-    if (!nn_expect_floats(op, a_name, a) || !nn_expect_floats(op, b_name, b))
+    if (!nn_expect_values(op, a_name, a) || !nn_expect_values(op, b_name, b))
         return false;
     return nn_same_shape(a, b) || cs_fail("%s: %s %s and %s %s must have one shape", op, a_name,
                                           nn_shape_string(a).text, b_name, nn_shape_string(b).text);
+}
+
+enum nn_dtype nn_product_type(const nn_node *n, int64_t cols)
+{
+    return cols % NN_HALF_COLS ? NN_F32 : n->precision;
 }
 
 void nn_shape_like(nn_tensor *out, const nn_tensor *t)

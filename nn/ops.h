@@ -18,6 +18,8 @@ enum nn_activation { NN_GELU_ERF, NN_GELU_TANH, NN_QUICK_GELU, NN_SILU, NN_RELU 
 nn_tensor *nn_activate(nn_tape *tape, nn_tensor *x, enum nn_activation kind);
 /* act(a) * b: SwiGLU with NN_SILU. */
 nn_tensor *nn_gated(nn_tape *tape, nn_tensor *a, nn_tensor *b, enum nn_activation kind);
+/* The same values as another float type (nn/op_cast.c); x itself where it has that type. */
+nn_tensor *nn_cast(nn_tape *tape, nn_tensor *x, enum nn_dtype type);
 nn_tensor *nn_add(nn_tape *tape, nn_tensor *a, nn_tensor *b);
 /* x [..., P, C] + rows [P, C] broadcast over the leading dimensions (learned positions). */
 nn_tensor *nn_add_rows(nn_tape *tape, nn_tensor *x, nn_tensor *rows);

@@ -7,12 +7,14 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "nn/dtype.h"
 
 /* ---- one case: inputs, device results, references --------------------------------------------------------------- */
 
 typedef struct bench {
     const nn_op *op;
     const nn_case *c;
+    enum nn_dtype type; /* precision of the tape, and of the inputs that can take it */
     nn_tape *tape;
     nn_tensor *in[NN_MAX_IN], *out[NN_MAX_OUT];
     void *host[NN_MAX_IN];          /* what the device gets */
@@ -69,12 +71,40 @@ void nn_case_fill(const nn_op *op, const nn_case *c, int i, double *const *value
 
 static bool wants_gradient(const bench *b, int i)
 {
-    return b->op->backward && b->in[i] && b->in[i]->dtype == NN_F32 && !b->c->in[i].no_grad;
+    return b->op->backward && b->in[i] && nn_is_float(b->in[i]->dtype) && !b->c->in[i].no_grad;
 }
 
 static bool takes_gradient(const bench *b, int i)
 {
-    return b->out[i]->dtype == NN_F32 && !(b->op->aux_out & 1u << i);
+    return nn_is_float(b->out[i]->dtype) && !(b->op->aux_out & 1u << i);
+}
+
+/* Type that input `i` is given in. */
+static enum nn_dtype input_type(const nn_op *op, const nn_case *c, int i, enum nn_dtype type)
+{
+    bool narrow = nn_is_half(type) && op->half_in & 1u << i && c->in[i].dtype == NN_F32 && c->in[i].dims &&
+                  c->in[i].shape[c->in[i].dims - 1] % NN_HALF_COLS == 0;
+    return narrow ? type : c->in[i].dtype;
+}
+
+/* Rounds floats to 16 bits in `narrow`, and `values` to the same, so that the reference sees what the device sees. */
+static void round_to(enum nn_dtype type, float *host, size_t n, uint16_t *narrow, double *values)
+{
+    nn_narrow(type, host, n, narrow);
+    nn_widen(type, narrow, n, host);
+    for (size_t i = 0; i < n; i++)
+        values[i] = host[i];
+}
+
+static bool round_input(bench *b, int i, enum nn_dtype type, size_t n)
+{
+    uint16_t *narrow = cs_alloc(n, sizeof *narrow, "a test input");
+    if (!narrow)
+        return false;
+    round_to(type, b->host[i], n, narrow, b->in_value[i]);
+    free(b->host[i]);
+    b->host[i] = narrow;
+    return true;
 }
 
 static bool make_inputs(bench *b)
@@ -88,7 +118,10 @@ static bool make_inputs(bench *b)
         if (!b->host[i] || !b->in_value[i])
             return false;
         nn_case_fill(b->op, b->c, i, b->in_value, b->host[i]);
-        b->in[i] = nn_input(b->tape, b->c->in[i].dtype, b->c->in[i].dims, b->c->in[i].shape, b->host[i]);
+        enum nn_dtype type = input_type(b->op, b->c, i, b->type);
+        if (nn_is_half(type) && !round_input(b, i, type, n))
+            return false;
+        b->in[i] = nn_input(b->tape, type, b->c->in[i].dims, b->c->in[i].shape, b->host[i]);
         if (!b->in[i])
             return false;
         if (wants_gradient(b, i)) {
@@ -116,6 +149,13 @@ static bool make_outputs(bench *b)
             return false;
         for (size_t j = 0; j < n; j++)
             b->seed_value[i][j] = b->seed[i][j] = cs_random_normal(&r);
+        if (nn_is_half(b->out[i]->dtype)) {
+            uint16_t *narrow = cs_alloc(n, sizeof *narrow, "a reference");
+            if (!narrow)
+                return false;
+            round_to(b->out[i]->dtype, b->seed[i], n, narrow, b->seed_value[i]);
+            free(narrow);
+        }
     }
     return true;
 }
@@ -136,13 +176,16 @@ static nn_ref reference_of(const bench *b)
 
 static bool bench_make(bench *b, vk_device *device)
 {
-    if (!(b->tape = nn_tape_new(device)) || !make_inputs(b))
+    if (!(b->tape = nn_tape_new(device)))
+        return false;
+    nn_tape_set_precision(b->tape, b->type);
+    if (!make_inputs(b))
         return false;
     if (!nn_apply(b->tape, b->op, b->c->params, b->in, b->op->ins, b->out))
         return cs_fail_in("%s, case %s", b->op->name, b->c->name);
     if (!make_outputs(b))
         return false;
-    b->node = (nn_node){.op = b->op, .ins = b->op->ins, .outs = b->op->outs};
+    b->node = (nn_node){.op = b->op, .ins = b->op->ins, .outs = b->op->outs, .precision = b->type};
     memcpy(b->node.in, b->in, sizeof b->in);
     memcpy(b->node.out, b->out, sizeof b->out);
     if (b->op->param_bytes)
@@ -185,22 +228,32 @@ static double integer_error(const int32_t *a, const double *b, size_t n)
     return (double)wrong;
 }
 
+/* The same for a tensor on the device. */
+static bool tensor_error(bench *b, const nn_tensor *t, const double *wanted, double *error)
+{
+    size_t n = (size_t)nn_count(t);
+    float *got = cs_alloc(n, sizeof *got, "a test result");
+    uint16_t *narrow = nn_is_half(t->dtype) ? cs_alloc(n, sizeof *narrow, "a test result") : NULL;
+    bool ok = got && (narrow || !nn_is_half(t->dtype)) && nn_read(b->tape, t, narrow ? (void *)narrow : got);
+    if (ok && narrow)
+        nn_widen(t->dtype, narrow, n, got);
+    if (ok)
+        *error = t->dtype == NN_I32 ? integer_error((int32_t *)got, wanted, n) : relative_error(got, wanted, n);
+    free(narrow);
+    free(got);
+    return ok;
+}
+
 /* Worst error of the outputs (integers: how many differ). */
 static bool forward_error(bench *b, double *worst)
 {
     *worst = 0;
     for (int i = 0; i < b->op->outs; i++) {
-        size_t n = (size_t)nn_count(b->out[i]);
-        void *got = cs_alloc(n, 4, "a test result");
-        if (!got || !nn_read(b->tape, b->out[i], got)) {
-            free(got);
+        double e;
+        if (!tensor_error(b, b->out[i], b->out_value[i], &e))
             return false;
-        }
-        double e = b->out[i]->dtype == NN_I32 ? integer_error(got, b->out_value[i], n)
-                                              : relative_error(got, b->out_value[i], n);
         if (!(e <= *worst))
             *worst = e;
-        free(got);
     }
     return true;
 }
@@ -267,26 +320,64 @@ static double difference_error(bench *b)
     return worst;
 }
 
-static bool run_case(vk_device *device, const nn_op *op, const nn_case *c, FILE *out, nn_selftest_result *result)
+/* Relative rounding error of a type: half a unit in its last place. */
+static double rounding(enum nn_dtype type)
 {
-    bench b = {.op = op, .c = c};
+    return type == NN_F16 ? 0x1p-11 : type == NN_BF16 ? 0x1p-8 : 0;
+}
+
+/* The coarsest type among a case's tensors. */
+static double case_rounding(const bench *b)
+{
+    double r = 0;
+    for (int i = 0; i < b->op->ins; i++)
+        r = fmax(r, b->in[i] ? rounding(b->in[i]->dtype) : 0);
+    for (int i = 0; i < b->op->outs; i++)
+        r = fmax(r, rounding(b->out[i]->dtype));
+    return r;
+}
+
+static bool run_case(vk_device *device, const nn_op *op, const nn_case *c, enum nn_dtype type, FILE *out,
+                     nn_selftest_result *result)
+{
+    bench b = {.op = op, .c = c, .type = type};
     double forward = 0, backward = 0, difference = 0;
     bool ok = bench_make(&b, device) && bench_run(&b) && forward_error(&b, &forward) &&
               (!op->backward || backward_error(&b, &backward));
-    if (ok && op->backward && !op->stops_gradient)
+    bool differentiate = ok && op->backward && !op->stops_gradient && type == NN_F32;
+    if (differentiate)
         difference = difference_error(&b);
+    double coarse = ok ? case_rounding(&b) : 0;
     bench_free(&b);
     if (!ok)
-        return cs_fail_in("selftest of %s, case %s", op->name, c->name);
-    bool pass = forward <= NN_FORWARD_TOLERANCE && backward <= NN_BACKWARD_TOLERANCE && difference <= 1e-5;
-    fprintf(out, "%s %-18s %-28s forward %.1e", pass ? "pass" : "FAIL", op->name, c->name, forward);
+        return cs_fail_in("selftest of %s, case %s, %s", op->name, c->name, nn_dtype_name(type));
+    bool pass = forward <= NN_FORWARD_TOLERANCE + NN_FORWARD_ROUNDINGS * coarse &&
+                backward <= NN_BACKWARD_TOLERANCE + NN_BACKWARD_ROUNDINGS * coarse && difference <= 1e-5;
+    fprintf(out, "%s %-18s %-28s %-4s forward %.1e", pass ? "pass" : "FAIL", op->name, c->name, nn_dtype_name(type),
+            forward);
     if (op->backward)
         fprintf(out, "  backward %.1e", backward);
-    if (op->backward && !op->stops_gradient)
+    if (differentiate)
         fprintf(out, "  reference against differences %.1e", difference);
     fputc('\n', out);
     pass ? result->passed++ : result->failed++;
     return true;
+}
+
+/* Whether a case has 16-bit tensors where the tape's precision is 16 bits. */
+static bool narrows(const nn_op *op, const nn_case *c)
+{
+    for (int i = 0; i < op->ins; i++)
+        if (c->in[i].fill != NN_FILL_NONE && nn_is_half(input_type(op, c, i, NN_F16)))
+            return true;
+    return false;
+}
+
+static bool run_types(vk_device *device, const nn_op *op, const nn_case *c, FILE *out, nn_selftest_result *result)
+{
+    return run_case(device, op, c, NN_F32, out, result) &&
+           (!narrows(op, c) || (run_case(device, op, c, NN_F16, out, result) &&
+                                run_case(device, op, c, NN_BF16, out, result)));
 }
 
 bool nn_selftest(vk_device *device, const char *name, FILE *out, nn_selftest_result *result)
@@ -299,7 +390,7 @@ bool nn_selftest(vk_device *device, const char *name, FILE *out, nn_selftest_res
         if (name && strcmp(name, op->name))
             continue;
         for (int k = 0; k < op->case_count; k++)
-            if (!op->cases[k].bench && !run_case(device, op, &op->cases[k], out, result))
+            if (!op->cases[k].bench && !run_types(device, op, &op->cases[k], out, result))
                 return false;
     }
     return name || nn_selftest_tape(device, out, result);

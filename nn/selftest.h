@@ -7,9 +7,12 @@
 
 #include "nn/nn.h"
 
-/* Relative Frobenius errors allowed against the reference in double (f32 arithmetic). */
+/* Relative Frobenius errors allowed against the reference in double: of f32 arithmetic. */
 #define NN_FORWARD_TOLERANCE 1e-5
 #define NN_BACKWARD_TOLERANCE 1e-4
+/* Where a case has 16-bit tensors: roundings to their type that are allowed on top. */
+#define NN_FORWARD_ROUNDINGS 1
+#define NN_BACKWARD_ROUNDINGS 2
 
 typedef struct nn_selftest_result {
     int passed, failed;

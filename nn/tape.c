@@ -43,7 +43,7 @@ static nn_tensor *owner(const nn_tensor *t)
 
 uint64_t nn_bytes(const nn_tensor *t)
 {
-    return ((uint64_t)nn_count(t) * nn_dtype_size(t->dtype) + 3) & ~(uint64_t)3;
+    return (uint64_t)nn_count(t) * nn_dtype_size(t->dtype);
 }
 
 static bool set_shape(nn_tensor *t, enum nn_dtype dtype, int dims, const int64_t *shape, const char *what)
@@ -60,6 +60,9 @@ static bool set_shape(nn_tensor *t, enum nn_dtype dtype, int dims, const int64_t
                            (long long)t->shape[i]);
         n *= t->shape[i];
     }
+    if (nn_is_half(dtype) && (!dims || t->shape[dims - 1] % NN_HALF_COLS))
+        return cs_fail("%s: rows of %lld values in 16 bits; they must be a multiple of %d", what,
+                       (long long)nn_cols(t), NN_HALF_COLS);
     return true;
 }
 
@@ -136,6 +139,13 @@ void nn_tape_free(nn_tape **tape)
     free(t->step);
     free(t);
     *tape = NULL;
+}
+
+enum nn_dtype nn_tape_set_precision(nn_tape *tape, enum nn_dtype precision)
+{
+    enum nn_dtype before = tape->precision;
+    tape->precision = precision;
+    return before;
 }
 
 /* ---- building --------------------------------------------------------------------------------------------------- */
@@ -240,6 +250,7 @@ bool nn_apply(nn_tape *tape, const nn_op *op, const void *params, nn_tensor *con
     n->ins = ins;
     n->outs = op->outs;
     n->segment = tape->segment;
+    n->precision = tape->precision;
     if (op->param_bytes)
         memcpy(n->params, params, op->param_bytes);
     bool wants_grad = false;
@@ -560,7 +571,7 @@ static bool unshare_gradient(nn_tape *tape, nn_tensor *t)
 bool nn_hand_gradient(nn_exec *x, const nn_tensor *out, nn_tensor *in)
 {
     nn_tensor *from = owner(out), *to = owner(in);
-    if (to->param || to->grad_started)
+    if (to->param || to->grad_started || to->dtype != from->dtype)
         return false;
     if (!from->grad_holders && !(from->grad_holders = arena_take(x->tape, sizeof *from->grad_holders))) {
         x->failed = true;

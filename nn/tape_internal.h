@@ -25,6 +25,7 @@ struct nn_tape {
     nn_tensor **tensor;
     nn_step *step;
     size_t nodes, tensors, steps, node_capacity, tensor_capacity, step_capacity;
+    enum nn_dtype precision;
     int segment, segments; /* of recomputation: the open one (0 = none), how many so far */
     bool failed, ran;
     char error[512]; /* the first one while building */

@@ -18,6 +18,7 @@ layout(local_size_x = 64) in;
 layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint LANES = 1;
 layout(constant_id = 2) const bool VECTOR = false;
+layout(constant_id = 7) const uint TYPES = 0; // 3 to 6 are the kernel's own
 
 layout(push_constant) uniform Push
 {

@@ -7,9 +7,18 @@
 //                buffer read a quarter of a storage buffer read. So: two texel reads, one store of four 64-bit
 //                words. The columns of the matrix are the halves of the unit, nothing more.
 //
+// Values in memory are f32, f16 or bf16, by the slot's two bits of TYPES (enum nn_dtype); a unit is always f32. A unit
+// of 8 is then one texel and one store of two 64-bit words; 16-bit values never come in units of 1, because rows of
+// them are multiples of 8.
+//
 // Sums of units and products with a float are written with operators, products of units with mul().
 #ifndef UNIT_GLSL
 #define UNIT_GLSL
+
+#include "half.glsl"
+
+#define SLOT_TYPE(slot) (TYPES >> (2u * uint(slot)) & 3u)
+#define IS_HALF(slot) (SLOT_TYPE(slot) != TYPE_F32)
 
 #ifdef WIDE
 
@@ -26,24 +35,47 @@ uint64_t pack_floats(vec2 v)
     return packUint2x32(floatBitsToUint(v));
 }
 
-// An input of floats: load_NAME(unit), and NAME_at(element).
+Unit unpack_unit(uint type, uvec4 words)
+{
+    return Unit(unpack_halves(type, words.xy), unpack_halves(type, words.zw));
+}
+
+u64vec2 pack_unit(uint type, Unit v)
+{
+    return u64vec2(packUint2x32(pack_halves(type, v[0])), packUint2x32(pack_halves(type, v[1])));
+}
+
+// An input: load_NAME(unit), and NAME_at(element).
 #define VALUES_IN(slot, NAME) \
     layout(binding = slot) uniform usamplerBuffer NAME##_texels; \
     Unit load_##NAME(uint i) \
     { \
+        if (IS_HALF(slot)) \
+            return unpack_unit(SLOT_TYPE(slot), texelFetch(NAME##_texels, int(i))); \
         return Unit(uintBitsToFloat(texelFetch(NAME##_texels, int(2u * i))), \
                     uintBitsToFloat(texelFetch(NAME##_texels, int(2u * i + 1u)))); \
     } \
     float NAME##_at(uint i) \
     { \
+        if (IS_HALF(slot)) \
+            return unpack_half_pair(SLOT_TYPE(slot), texelFetch(NAME##_texels, int(i / 8u))[i / 2u % 4u])[i % 2u]; \
         return uintBitsToFloat(texelFetch(NAME##_texels, int(i / 4u))[i % 4u]); \
     }
 
-// An output of floats: store_NAME(unit, values, accumulate).
+// An output: store_NAME(unit, values, accumulate).
 #define VALUES_OUT(slot, NAME) \
     layout(std430, binding = slot) buffer NAME##_words { u64vec4 NAME##8[]; }; \
+    layout(std430, binding = slot) buffer NAME##_half_words { u64vec2 NAME##8h[]; }; \
     void store_##NAME(uint i, Unit v, bool accumulate) \
     { \
+        if (IS_HALF(slot)) { \
+            if (accumulate) { \
+                u64vec2 old = NAME##8h[i]; \
+                v += unpack_unit(SLOT_TYPE(slot), uvec4(unpackUint2x32(old.x), unpackUint2x32(old.y))); \
+            } \
+            NAME##8h[i] = pack_unit(SLOT_TYPE(slot), v); \
+            return; \
+        } \
         if (accumulate) { \
             u64vec4 old = NAME##8[i]; \
             v += Unit(vec4(unpack_floats(old.x), unpack_floats(old.y)), \
@@ -116,26 +148,37 @@ const uint WIDTH = VECTOR ? 4u : 1u;
 #define VALUES_IN(slot, NAME) \
     layout(std430, binding = slot) readonly buffer NAME##_scalars { float NAME##1[]; }; \
     layout(std430, binding = slot) readonly buffer NAME##_vectors { vec4 NAME##4[]; }; \
+    layout(std430, binding = slot) readonly buffer NAME##_halves { uvec2 NAME##4h[]; }; \
     Unit load_##NAME(uint i) \
     { \
+        if (IS_HALF(slot)) \
+            return unpack_halves(SLOT_TYPE(slot), NAME##4h[i]); \
         if (VECTOR) \
             return NAME##4[i]; \
         return vec4(NAME##1[i], 0.0, 0.0, 0.0); \
     } \
     float NAME##_at(uint i) \
     { \
+        if (IS_HALF(slot)) \
+            return unpack_half_pair(SLOT_TYPE(slot), NAME##4h[i / 4u][i / 2u % 2u])[i % 2u]; \
         return NAME##1[i]; \
     }
 
 #define VALUES_OUT(slot, NAME) \
     layout(std430, binding = slot) buffer NAME##_scalars { float NAME##1[]; }; \
     layout(std430, binding = slot) buffer NAME##_vectors { vec4 NAME##4[]; }; \
+    layout(std430, binding = slot) buffer NAME##_halves { uvec2 NAME##4h[]; }; \
     void store_##NAME(uint i, Unit v, bool accumulate) \
     { \
-        if (VECTOR) \
+        if (IS_HALF(slot)) { \
+            if (accumulate) \
+                v += unpack_halves(SLOT_TYPE(slot), NAME##4h[i]); \
+            NAME##4h[i] = pack_halves(SLOT_TYPE(slot), v); \
+        } else if (VECTOR) { \
             NAME##4[i] = accumulate ? NAME##4[i] + v : v; \
-        else \
+        } else { \
             NAME##1[i] = accumulate ? NAME##1[i] + v.x : v.x; \
+        } \
     }
 
 #define VALUES_SUM(slot, old_slot, NAME) \

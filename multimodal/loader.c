@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "base/trace.h"
 #include "multimodal/plan.h"
 
 enum picture_state { UNSEEN, GOOD, BAD };
@@ -191,7 +192,9 @@ static void *load(void *user)
     mm_loader *l = user;
     uint64_t end = (uint64_t)l->params.epochs * mm_plan_batches(&l->plan);
     for (; (!l->params.epochs || l->step < end) && wait_for_room(l); l->step++) {
+        uint64_t began = cs_trace_now();
         mm_batch *batch = make_batch(l);
+        cs_trace_end(CS_TRACE_LOADER, "make a batch", began);
         if (!batch)
             return finish(l, cs_error()), NULL;
         pthread_mutex_lock(&l->lock);

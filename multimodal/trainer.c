@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/trace.h"
 #include "multimodal/run.h"
 #include "nn/competition_schedule.h"
 
@@ -246,6 +247,7 @@ static bool run_micro(trainer *t, int micro, int64_t labels, const uint8_t *comp
     mm_model *m = t->model;
     nn_tensor *loss, *best;
     nn_tape_reset(t->tape);
+    uint64_t began = cs_trace_now();
     const mm_forward how = {.training = true, .compete = compete, .loss_scale = 1.0f / (float)labels};
     if (!mm_model_forward(m, t->tape, t->batches[micro], &how, &loss, &best))
         return false;
@@ -256,7 +258,11 @@ static bool run_micro(trainer *t, int micro, int64_t labels, const uint8_t *comp
         nn_keep(m->results[i].load);
     }
     int roots = mm_model_roots(m, loss, 1.0f / (float)t->config.train.accumulate, t->roots);
-    return nn_tape_run(t->tape, t->roots, roots) && copy_figures(t, micro, loss);
+    cs_trace_end(CS_TRACE_HOST, "build the tape", began);
+    began = cs_trace_now();
+    bool ok = nn_tape_run(t->tape, t->roots, roots) && copy_figures(t, micro, loss);
+    cs_trace_end(CS_TRACE_HOST, "record forward and backward", began);
+    return ok;
 }
 
 void mm_trainer_free_batches(trainer *t)
@@ -271,9 +277,11 @@ void mm_trainer_free_batches(trainer *t)
 
 bool mm_trainer_next_batches(trainer *t)
 {
+    uint64_t began = cs_trace_now();
     for (int i = 0; i < t->config.train.accumulate; i++)
         if (!mm_loader_next(t->loader, &t->batches[i]))
             return false;
+    cs_trace_end(CS_TRACE_HOST, "wait for the batch", began);
     return true;
 }
 
@@ -311,10 +319,46 @@ bool mm_trainer_record(trainer *t, uint64_t step, const uint8_t *compete, pendin
                             .decay = c->weight_decay,
                             .clip = c->clip};
     vk_range norm = {t->figures.block, t->figures.offset + (uint64_t)c->accumulate * 4, 4};
-    if (!nn_params_step(t->model->params, &adamw, step + 1, norm) ||
-        !(p->ticket = vk_read_later(t->device, t->figures)) || !(p->value = vk_submit(t->device)))
+    uint64_t began = cs_trace_now();
+    if (!nn_params_step(t->model->params, &adamw, step + 1, norm))
+        return false;
+    cs_trace_end(CS_TRACE_HOST, "record the optimizer", began);
+    if (!(p->ticket = vk_read_later(t->device, t->figures)) || !(p->value = vk_submit(t->device)))
         return false;
     t->waits += vk_counters_get(t->device).host_waits - waits;
+    return true;
+}
+
+static bool start_trace(trainer *t)
+{
+    cs_trace_start();
+    return vk_trace_start(t->device);
+}
+
+static void trace_step(const trainer *t, uint64_t step, uint64_t began, uint64_t dispatches)
+{
+    char name[32];
+    snprintf(name, sizeof name, "step %llu", (unsigned long long)step + 1);
+    if (began)
+        cs_trace_add(&(cs_trace_span){
+            CS_TRACE_HOST, name, "host", began, cs_trace_now(),
+            {{"dispatches", (double)(vk_counters_get(t->device).dispatches - dispatches)}}});
+}
+
+/* Takes the batches of a step (0-based), records and submits it. The device's row of a trace has this one step, the host's
+ * goes on until its figures have been read, and so shows what the host does meanwhile. */
+static bool do_step(trainer *t, uint64_t step)
+{
+    const uint8_t *compete = t->compete ? t->compete + step * (uint64_t)t->model->mixtures : NULL;
+    const bool traced = t->traced == step + 1;
+    if (traced && !start_trace(t))
+        return false;
+    uint64_t began = cs_trace_now(), dispatches = vk_counters_get(t->device).dispatches;
+    if (!mm_trainer_next_batches(t) || !mm_trainer_record(t, step, compete, &t->pending[step % PENDING]) ||
+        (traced && !vk_trace_stop(t->device)))
+        return false;
+    trace_step(t, step, began, dispatches);
+    mm_trainer_free_batches(t);
     return true;
 }
 
@@ -366,9 +410,12 @@ static bool collect(trainer *t, uint64_t recorded, uint64_t ahead)
         pending *p = &t->pending[t->read % PENDING];
         if (recorded - t->read > ahead ? !vk_wait(t->device, p->value) : !vk_done(t->device, p->value))
             return recorded - t->read <= ahead;
+        uint64_t began = cs_trace_now();
         if (!log_step(t, p))
             return false;
-        t->read++;
+        cs_trace_end(CS_TRACE_HOST, "log", began);
+        if (++t->read == t->traced && !cs_trace_write(t->params->trace))
+            return false;
     }
     return true;
 }
@@ -381,6 +428,18 @@ static bool save(trainer *t, uint64_t step)
     return mm_run_save(t->params->out, t->model, t->tokenizer, &t->state, t->config.train.keep);
 }
 
+static bool choose_traced(trainer *t)
+{
+    const uint64_t first = t->state.step, wanted = t->params->trace_step;
+    if (!t->params->trace || first >= t->total)
+        return true;
+    if (wanted && (wanted <= first || wanted > t->total))
+        return cs_fail("%s: step %llu is not one of the steps %llu to %llu that are trained now", t->params->trace,
+                       (unsigned long long)wanted, (unsigned long long)first + 1, (unsigned long long)t->total);
+    t->traced = wanted ? wanted : first + 10 < t->total ? first + 10 : t->total;
+    return true;
+}
+
 static bool train(trainer *t, bool *stopped)
 {
     const mm_train_config *c = &t->config.train;
@@ -388,11 +447,7 @@ static bool train(trainer *t, bool *stopped)
     if (step >= t->total)
         cs_log(CS_LOG_INFO, "%s: all %llu steps are done", t->params->out, (unsigned long long)t->total);
     while (step < t->total && !(t->params->stop && *t->params->stop)) {
-        const uint8_t *compete = t->compete ? t->compete + step * (uint64_t)t->model->mixtures : NULL;
-        if (!mm_trainer_next_batches(t) || !mm_trainer_record(t, step, compete, &t->pending[step % PENDING]))
-            return false;
-        mm_trainer_free_batches(t);
-        if (!collect(t, ++step, AHEAD))
+        if (!do_step(t, step) || !collect(t, ++step, AHEAD))
             return false;
         if (c->save_every && step % (uint64_t)c->save_every == 0) {
             if (!save(t, step))
@@ -424,7 +479,7 @@ bool mm_train(const mm_train_params *params, bool *stopped)
         cs_log(CS_LOG_INFO, "%llu parameters, %d mixtures of experts, %zu samples, %llu steps",
                (unsigned long long)nn_params_elements(t.model->params, false), t.model->mixtures, t.data->count,
                (unsigned long long)t.total);
-        ok = train(&t, stopped);
+        ok = choose_traced(&t) && train(&t, stopped);
         if (ok)
             summary(&t);
     }

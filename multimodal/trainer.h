@@ -15,6 +15,8 @@ typedef struct mm_train_params {
     bool resume;                  /* go on from its newest checkpoint */
     const char *device;           /* selector or NULL */
     FILE *profile;                /* where the table of kernels goes at the end; NULL = no timestamps */
+    const char *trace;            /* file for the trace of one step; NULL = none */
+    uint64_t trace_step;          /* 1-based; 0: the tenth of this program's steps, or the last if there are fewer */
     volatile sig_atomic_t *stop;  /* non-zero: finish the step, save and return; may be NULL */
 } mm_train_params;
 

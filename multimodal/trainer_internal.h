@@ -41,6 +41,7 @@ typedef struct trainer {
     pending pending[PENDING];
     uint64_t read;  /* steps whose figures have been read */
     uint64_t waits; /* host waits inside of steps */
+    uint64_t traced; /* the step to trace, 1-based; 0 = none */
 } trainer;
 
 /* Opens all that a run needs. `dry`: on a dry device, and without touching the run's folder. */

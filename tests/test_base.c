@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "base/trace.h"
 
 static char folder[64];
 
@@ -219,6 +220,34 @@ static void random_is_uniform(void **state)
     assert_true(moved);
 }
 
+static void trace_collects_while_it_is_on(void **state)
+{
+    (void)state;
+    char path[128];
+    size_t size;
+    assert_int_equal(cs_trace_now(), 0);
+    cs_trace_end(CS_TRACE_HOST, "before", cs_trace_now());
+    cs_trace_start();
+    uint64_t outer = cs_trace_now(), inner = cs_trace_now();
+    assert_true(outer && inner >= outer);
+    cs_trace_end(CS_TRACE_HOST, "inner \"quoted\"", inner);
+    cs_trace_add(&(cs_trace_span){CS_TRACE_DEVICE, "kernel", "dispatch", outer + 500, outer + 2000, {{"GFLOP", 2}}});
+    snprintf(path, sizeof path, "%s/trace.json", folder);
+    assert_true(cs_trace_write(path));
+    cs_trace_end(CS_TRACE_HOST, "after", outer);
+    char *text = cs_read_file(path, 1 << 20, &size);
+    assert_non_null(text);
+    assert_non_null(strstr(text, "inner \\\"quoted\\\""));
+    assert_non_null(strstr(text, "\"name\":\"kernel\",\"cat\":\"dispatch\",\"pid\":1,\"tid\":3"));
+    assert_non_null(strstr(text, "\"dur\":1.5,\"args\":{\"GFLOP\":2.0}"));
+    assert_null(strstr(text, "before"));
+    free(text);
+    cs_trace_start();
+    snprintf(path, sizeof path, "%s/absent/trace.json", folder);
+    assert_false(cs_trace_write(path));
+    assert_non_null(strstr(cs_error(), "absent/trace.json: cannot write"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -227,6 +256,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(writer_replaces, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(writer_fails_cleanly, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(folders, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(trace_collects_while_it_is_on, make_folder, remove_folder),
         cmocka_unit_test(philox_vectors),
         cmocka_unit_test(random_is_uniform),
     };

@@ -3,6 +3,7 @@
 
 #include <jansson.h>
 
+#include "base/trace.h"
 #include "multimodal/trainer.h"
 
 enum { MOST_LINES = 64 };
@@ -213,6 +214,124 @@ static void test_resuming_over_other_data(void **state)
     assert_error("ends at step 4, this run has 2 mixtures and 6 steps");
 }
 
+/* ---- the trace of a step ---- */
+
+typedef struct span {
+    const char *name;
+    int row;
+    double begin, end; /* microseconds */
+} span;
+
+static int by_row_and_time(const void *a, const void *b)
+{
+    const span *x = a, *y = b;
+    if (x->row != y->row)
+        return x->row - y->row;
+    if (x->begin != y->begin)
+        return x->begin < y->begin ? -1 : 1;
+    return (x->end < y->end) - (x->end > y->end);
+}
+
+/* The spans of a trace, sorted; their names live as long as it. */
+static size_t spans_of(const json_t *trace, span *spans, size_t most)
+{
+    size_t count = 0, i;
+    json_t *event;
+    json_array_foreach(json_object_get(trace, "traceEvents"), i, event) {
+        if (strcmp(json_string_value(json_object_get(event, "ph")), "X"))
+            continue;
+        assert_true(count < most);
+        double begin = number(event, "ts");
+        spans[count++] = (span){json_string_value(json_object_get(event, "name")), (int)number(event, "tid"), begin,
+                                begin + number(event, "dur")};
+    }
+    qsort(spans, count, sizeof *spans, by_row_and_time);
+    return count;
+}
+
+/* Every span of a row ends within the one that it begins in. */
+static void check_nesting(const span *spans, size_t count)
+{
+    const double rounding = 1e-3;
+    enum { DEEPEST = 8 };
+    span open[DEEPEST];
+    size_t depth = 0;
+    for (size_t i = 0; i < count; i++) {
+        while (depth && (open[depth - 1].row != spans[i].row || open[depth - 1].end <= spans[i].begin + rounding))
+            depth--;
+        if (depth && spans[i].end > open[depth - 1].end + rounding)
+            fail_msg("'%s' ends behind '%s'", spans[i].name, open[depth - 1].name);
+        assert_true(depth < DEEPEST);
+        open[depth++] = spans[i];
+    }
+}
+
+static const span *find_span(const span *spans, size_t count, const char *name)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!strcmp(spans[i].name, name))
+            return &spans[i];
+    fail_msg("the trace has no '%s'", name);
+    return NULL;
+}
+
+/* Dispatches in the device's row, and what the step says of itself. */
+static void check_dispatches(const json_t *trace, const char *step)
+{
+    size_t i, dispatches = 0;
+    double counted = 0;
+    json_t *event;
+    json_array_foreach(json_object_get(trace, "traceEvents"), i, event) {
+        const char *name = json_string_value(json_object_get(event, "name")),
+                   *kind = json_string_value(json_object_get(event, "cat"));
+        dispatches += kind && !strcmp(kind, "dispatch");
+        if (!strcmp(name, step))
+            counted = number(json_object_get(event, "args"), "dispatches");
+    }
+    assert_true(counted > 20);
+    assert_true(!vk_device_caps(device)->timestamps || (double)dispatches == counted);
+}
+
+static void test_trace_shows_one_step(void **state)
+{
+    (void)state;
+    enum { MOST_SPANS = 4096 };
+    static const char *const sets[] = {"train.steps=6", "train.batch=2", "train.accumulate=2"};
+    static const char *const inside[] = {"wait for the batch", "build the tape", "record forward and backward",
+                                         "record the optimizer", "submit"};
+    static span spans[MOST_SPANS];
+    bool stopped;
+    const mm_train_params params = {.out = in_folder("traced"), .trace = in_folder("trace.json"), .trace_step = 4};
+    check(run_training(params, "all.json", sets, 3, &stopped));
+    json_error_t error;
+    json_t *trace = json_load_file(in_folder("trace.json"), 0, &error);
+    if (!trace)
+        fail_msg("%s", error.text);
+    size_t count = spans_of(trace, spans, MOST_SPANS);
+    check_nesting(spans, count);
+    check_dispatches(trace, "step 4");
+    const span *step = find_span(spans, count, "step 4");
+    for (size_t i = 0; i < sizeof inside / sizeof *inside; i++) {
+        const span *part = find_span(spans, count, inside[i]);
+        assert_true(part->row == step->row && part->begin >= step->begin && part->end <= step->end);
+    }
+    find_span(spans, count, "step 5"); /* recorded before the figures of step 4 are read */
+    const double alignment = 1e3; /* of the clocks, where the device cannot read both at once */
+    for (size_t i = 0; i < count; i++) /* nothing runs before it is recorded */
+        assert_true(spans[i].row != CS_TRACE_DEVICE + 1 || spans[i].begin >= step->begin - alignment);
+    json_decref(trace);
+}
+
+static void test_trace_of_a_step_that_is_not_trained(void **state)
+{
+    (void)state;
+    static const char *const sets[] = {"train.steps=3"};
+    bool stopped;
+    const mm_train_params params = {.out = in_folder("untraced"), .trace = in_folder("none.json"), .trace_step = 4};
+    assert_false(run_training(params, "all.json", sets, 1, &stopped));
+    assert_error("step 4 is not one of the steps 1 to 3");
+}
+
 /* The memory that is planned is the memory that is used, with recomputation and without. */
 static void test_memory_is_predicted(void **state)
 {
@@ -276,6 +395,8 @@ int main(void)
         cmocka_unit_test(test_asked_to_stop),
         cmocka_unit_test(test_diverging_loss_is_reported),
         cmocka_unit_test(test_resuming_over_other_data),
+        cmocka_unit_test(test_trace_shows_one_step),
+        cmocka_unit_test(test_trace_of_a_step_that_is_not_trained),
         cmocka_unit_test(test_memory_is_predicted),
         cmocka_unit_test(test_planning_needs_the_same_inputs),
     };

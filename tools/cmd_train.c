@@ -41,6 +41,7 @@ int cmd_train(int argc, char **argv)
     mm_train_params p = {.stop = &stop};
     cs_strings sets = {0};
     bool profile = false, describe = false, skip_bad = false, dry = false;
+    int64_t trace_step = 0;
     const cs_option options[] = {
         {"out", CS_OPT_STRING, &p.out, .arg = "RUN", .doc = "folder of the run: log.jsonl and checkpoints"},
         {"set", CS_OPT_LIST, &sets, .arg = "KEY=VALUE",
@@ -50,6 +51,10 @@ int cmd_train(int argc, char **argv)
          .doc = "skip and count unreadable samples; the same as --set data.skip_bad=true"},
         {"device", CS_OPT_STRING, &p.device, .arg = "N", .doc = "device: index, part of the name or UUID"},
         {"profile", CS_OPT_FLAG, &profile, .doc = "time every kernel and print a table at the end"},
+        {"trace", CS_OPT_STRING, &p.trace, .arg = "FILE",
+         .doc = "write what host and device do during one step, for ui.perfetto.dev"},
+        {"trace-step", CS_OPT_INT, &trace_step, 1, 9e15, "N",
+         "the step to trace (default: the tenth from here)"},
         {"dry-run", CS_OPT_FLAG, &dry, .doc = "print the memory that training will take, and stop; --out is not needed"},
         {"describe-config", CS_OPT_FLAG, &describe, .doc = "print every key of the configuration (Markdown) and stop"},
     };
@@ -68,6 +73,8 @@ int cmd_train(int argc, char **argv)
     if (!config || (!p.out && !dry))
         return cs_wrong_usage("train", config ? "--out RUN is missing: the folder for checkpoints and log"
                                               : "CONFIG.json is missing");
+    if (trace_step && !p.trace)
+        return cs_wrong_usage("train", "--trace-step needs --trace FILE");
     if (skip_bad && !add_set(&sets, "data.skip_bad=true"))
         return cs_failed();
     p.config = config;
@@ -76,6 +83,7 @@ int cmd_train(int argc, char **argv)
     if (dry)
         return print_plan(&p, &sets);
     p.profile = profile ? stdout : NULL;
+    p.trace_step = (uint64_t)trace_step;
     signal(SIGINT, ask_to_stop);
     signal(SIGTERM, ask_to_stop);
     bool stopped;

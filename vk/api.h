@@ -82,8 +82,11 @@
 #define VK_OPTIONAL_INSTANCE_CALLS(X) \
     X(CreateDebugUtilsMessengerEXT) \
     X(DestroyDebugUtilsMessengerEXT) \
+    X(GetPhysicalDeviceCalibrateableTimeDomainsEXT) \
     X(SetDebugUtilsObjectNameEXT)
-#define VK_OPTIONAL_DEVICE_CALLS(X) X(GetDeviceFaultInfoEXT)
+#define VK_OPTIONAL_DEVICE_CALLS(X) \
+    X(GetCalibratedTimestampsEXT) \
+    X(GetDeviceFaultInfoEXT)
 
 struct vk_api {
     PFN_vkGetInstanceProcAddr GetInstanceProcAddr;

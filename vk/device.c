@@ -133,7 +133,7 @@ static void describe(const vk_device *device)
 static bool create_device(vk_device *device)
 {
     const vk_caps *caps = &device->caps;
-    const char *extensions[4];
+    const char *extensions[5];
     uint32_t extension_count = 0;
     VkPhysicalDeviceFaultFeaturesEXT fault = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FAULT_FEATURES_EXT,
                                               .deviceFault = VK_TRUE};
@@ -159,6 +159,8 @@ static bool create_device(vk_device *device)
     }
     if (caps->memory_budget)
         extensions[extension_count++] = VK_EXT_MEMORY_BUDGET_EXTENSION_NAME;
+    if ((device->calibrated = vk_can_calibrate(device)))
+        extensions[extension_count++] = VK_EXT_CALIBRATED_TIMESTAMPS_EXTENSION_NAME;
     if (vk_has_extension(&device->api, device->physical, "VK_KHR_portability_subset"))
         extensions[extension_count++] = "VK_KHR_portability_subset";
     VkDeviceCreateInfo info = {
@@ -204,8 +206,7 @@ static bool open_device(vk_device *device, const vk_params *params)
     device->api = device->instance.api;
     if (!choose(device, params->selector))
         return false;
-    uint32_t timestamp_bits = 0;
-    device->family = vk_queue_family(&device->api, device->physical, &timestamp_bits);
+    device->family = vk_queue_family(&device->api, device->physical, &device->timestamp_bits);
     if (device->family == UINT32_MAX)
         return cs_fail("device %s has no compute queue", device->caps.name);
     if (!params->quiet)
@@ -213,7 +214,6 @@ static bool open_device(vk_device *device, const vk_params *params)
     device->profiling = params->profile && device->caps.timestamps;
     if (params->profile && !device->profiling)
         cs_log(CS_LOG_WARN, "device %s has no timestamps: there will be no profile", device->caps.name);
-    device->profile.mask = timestamp_bits >= 64 ? UINT64_MAX : (UINT64_C(1) << timestamp_bits) - 1;
     device->heap.limit = params->memory_limit;
     return create_device(device) && vk_memory_init(device) && vk_kernels_init(device, params->cache_folder) &&
            vk_stream_init(device);

@@ -199,7 +199,7 @@ static bool record(vk_device *device, const vk_dispatch *dispatch, const struct 
     device->api.CmdDispatch(commands->buffer, dispatch->groups[0], dispatch->groups[1], dispatch->groups[2]);
     vk_stream_note(device, label);
     device->counters.dispatches++;
-    return vk_profile_end(device, commands, label, dispatch->flops, dispatch->bytes);
+    return vk_profile_end(device, commands, &(struct vk_about){label, false, dispatch->flops, dispatch->bytes});
 }
 
 bool vk_run(vk_device *device, const vk_dispatch *dispatch)

@@ -156,7 +156,7 @@ void vk_cache_save(vk_device *device);
 /* Compiles a kernel's file from `folder`; `*code` is released with free(). */
 bool vk_runtime_compile(const vk_kernel_source *source, const char *folder, uint32_t **code, size_t *bytes);
 
-/* ---- stream (stream.c, order.c, transfer.c, profile.c) ----------------------------------------------------------- */
+/* ---- stream (stream.c, order.c, transfer.c, profile.c, trace.c) ----------------------------------------------------------- */
 
 enum {
     VK_COMMANDS = 64,       /* command buffers in flight */
@@ -180,6 +180,7 @@ struct vk_commands {
     uint32_t query_count;
     uint32_t *query_rows; /* profile row of each pair */
     double *query_flops, *query_bytes;
+    bool traced;
 };
 
 struct vk_stream {
@@ -209,6 +210,7 @@ struct vk_transfer {
 
 struct vk_profile_row {
     char *label;
+    bool transfer; /* copies and fills, not dispatches */
     uint64_t calls;
     double ns, flops, bytes;
     double *samples;
@@ -219,8 +221,12 @@ struct vk_profile {
     struct vk_profile_row *rows;
     size_t count, capacity;
     struct vk_map map;
-    uint64_t mask; /* valid timestamp bits */
     vk_counters since; /* counters at the last reset */
+};
+
+/* One moment on both clocks. */
+struct vk_trace {
+    uint64_t ticks, host_ns;
 };
 
 struct vk_device {
@@ -229,16 +235,17 @@ struct vk_device {
     VkPhysicalDevice physical;
     VkDevice handle;
     VkQueue queue;
-    uint32_t family;
+    uint32_t family, timestamp_bits;
     vk_caps caps;
     size_t index;
-    bool profiling, dry, lost;
+    bool profiling, tracing, calibrated, dry, lost;
     char lost_text[1024];
     struct vk_heap heap;
     struct vk_kernels kernels;
     struct vk_stream stream;
     struct vk_transfer transfer;
     struct vk_profile profile;
+    struct vk_trace trace;
     vk_counters counters;
 };
 
@@ -269,10 +276,24 @@ bool vk_order(vk_device *device, struct vk_commands *commands, const struct vk_t
 
 void vk_transfer_close(vk_device *device);
 
-/* Timestamps around one command; nothing without profiling. False on failure. */
+/* What a profile and a trace say of a command. */
+struct vk_about {
+    const char *label;
+    bool transfer; /* a copy or a fill, not a dispatch */
+    double flops, bytes;
+};
+/* Timestamps around one command; nothing without profile or trace. False on failure. */
 bool vk_profile_begin(vk_device *device, struct vk_commands *commands);
-bool vk_profile_end(vk_device *device, struct vk_commands *commands, const char *label, double flops, double bytes);
+bool vk_profile_end(vk_device *device, struct vk_commands *commands, const struct vk_about *about);
 bool vk_profile_collect(vk_device *device, struct vk_commands *commands);
 void vk_profile_close(vk_device *device);
+/* Ticks from one timestamp to a later one. */
+uint64_t vk_ticks_between(const vk_device *device, uint64_t from, uint64_t to);
+
+/* Whether the host's and the device's clock can be read at one moment. */
+bool vk_can_calibrate(const vk_device *device);
+/* Adds a command between two timestamps to the trace. */
+void vk_trace_command(const vk_device *device, const struct vk_profile_row *row, uint64_t begin, uint64_t end,
+                      double flops, double bytes);
 
 #endif

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/trace.h"
 
 static uint64_t name_hash(const char *name)
 {
@@ -161,6 +162,7 @@ const struct vk_pipeline *vk_pipeline_get(vk_device *device, const struct vk_pip
 
     struct vk_pipeline pipeline = {.key = *key};
     VkShaderModule module;
+    uint64_t began = cs_trace_now();
     if (!check_subgroup(device, key) || !(module = module_get(device, key->kernel)) ||
         (pipeline.layout = layout_get(device, key->binds, key->texels)) == VK_MAP_NONE ||
         !cs_grow(&kernels->pipelines, &kernels->pipeline_capacity, kernels->pipeline_count + 1, sizeof pipeline,
@@ -174,6 +176,7 @@ const struct vk_pipeline *vk_pipeline_get(vk_device *device, const struct vk_pip
     }
     vk_name_object(device, VK_OBJECT_TYPE_PIPELINE, (uint64_t)pipeline.handle, vk_kernel_sources[key->kernel].name);
     device->counters.pipelines++;
+    cs_trace_end(CS_TRACE_HOST, "make a pipeline", began);
     return &kernels->pipelines[kernels->pipeline_count++];
 }
 

@@ -23,7 +23,7 @@ static bool make_queries(vk_device *device, struct vk_commands *commands)
 }
 
 /* Index of the label's row, made if missing; VK_MAP_NONE on failure. */
-static uint32_t row_of(vk_device *device, const char *label)
+static uint32_t row_of(vk_device *device, const char *label, bool transfer)
 {
     struct vk_profile *profile = &device->profile;
     uint64_t hash = vk_hash(label, strlen(label), VK_HASH_SEED);
@@ -31,7 +31,7 @@ static uint32_t row_of(vk_device *device, const char *label)
     for (uint32_t i; (i = vk_map_next(&profile->map, hash, &probe)) != VK_MAP_NONE;)
         if (!strcmp(profile->rows[i].label, label))
             return i;
-    struct vk_profile_row row = {.label = cs_strdup(label)};
+    struct vk_profile_row row = {.label = cs_strdup(label), .transfer = transfer};
     if (!row.label || !cs_grow(&profile->rows, &profile->capacity, profile->count + 1, sizeof row, "a profile") ||
         !vk_map_put(&profile->map, hash, (uint32_t)profile->count)) {
         free(row.label);
@@ -47,9 +47,11 @@ static void stamp(vk_device *device, struct vk_commands *commands)
                                   commands->query_count++);
 }
 
+/* Two timestamps at the bottom of the pipe: a command's time is from the end of all before it to its own end, so that
+ * commands that overlap stand side by side. */
 bool vk_profile_begin(vk_device *device, struct vk_commands *commands)
 {
-    if (!device->profiling)
+    if (!device->profiling && !commands->traced)
         return true;
     if (!commands->queries && !make_queries(device, commands))
         return false;
@@ -59,16 +61,22 @@ bool vk_profile_begin(vk_device *device, struct vk_commands *commands)
     return true;
 }
 
-bool vk_profile_end(vk_device *device, struct vk_commands *commands, const char *label, double flops, double bytes)
+bool vk_profile_end(vk_device *device, struct vk_commands *commands, const struct vk_about *about)
 {
-    if (!device->profiling)
+    if (!device->profiling && !commands->traced)
         return true;
-    uint32_t pair = commands->query_count / 2, row = row_of(device, label);
+    uint32_t pair = commands->query_count / 2, row = row_of(device, about->label, about->transfer);
     stamp(device, commands);
     commands->query_rows[pair] = row;
-    commands->query_flops[pair] = flops;
-    commands->query_bytes[pair] = bytes;
+    commands->query_flops[pair] = about->flops;
+    commands->query_bytes[pair] = about->bytes;
     return row != VK_MAP_NONE;
+}
+
+uint64_t vk_ticks_between(const vk_device *device, uint64_t from, uint64_t to)
+{
+    const uint32_t bits = device->timestamp_bits;
+    return (to - from) & (bits >= 64 ? UINT64_MAX : (UINT64_C(1) << bits) - 1);
 }
 
 /* ---- collecting -------------------------------------------------------------------------------------------------- */
@@ -96,10 +104,13 @@ bool vk_profile_collect(vk_device *device, struct vk_commands *commands)
         if (commands->query_rows[pair] == VK_MAP_NONE)
             continue;
         struct vk_profile_row *row = &device->profile.rows[commands->query_rows[pair]];
-        uint64_t ticks = (stamps[2 * pair + 1] - stamps[2 * pair]) & device->profile.mask;
-        add_sample(row, (double)ticks * (double)device->caps.timestamp_ns);
-        row->flops += commands->query_flops[pair];
-        row->bytes += commands->query_bytes[pair];
+        uint64_t begin = stamps[2 * pair], end = stamps[2 * pair + 1];
+        double flops = commands->query_flops[pair], bytes = commands->query_bytes[pair];
+        if (commands->traced)
+            vk_trace_command(device, row, begin, end, flops, bytes);
+        add_sample(row, (double)vk_ticks_between(device, begin, end) * (double)device->caps.timestamp_ns);
+        row->flops += flops;
+        row->bytes += bytes;
     }
     commands->query_count = 0;
     return true;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/trace.h"
 
 bool vk_stream_init(vk_device *device)
 {
@@ -71,6 +72,7 @@ static bool begin(vk_device *device, struct vk_commands *commands)
     commands->to_host = false;
     commands->work = 0;
     commands->query_count = 0;
+    commands->traced = device->tracing;
     return true;
 }
 
@@ -113,6 +115,7 @@ static void barrier_to_host(vk_device *device, struct vk_commands *commands)
 uint64_t vk_submit(vk_device *device)
 {
     struct vk_stream *stream = &device->stream;
+    uint64_t began = cs_trace_now();
     if (!vk_alive(device))
         return 0;
     if (!stream->recording)
@@ -134,6 +137,7 @@ uint64_t vk_submit(vk_device *device)
     commands->staging_end = device->transfer.head;
     stream->next++;
     device->counters.submits++;
+    cs_trace_end(CS_TRACE_HOST, "submit", began);
     return value;
 }
 
@@ -172,8 +176,10 @@ bool vk_stream_wait(vk_device *device, uint64_t value)
     if (stream->completed >= value)
         return true;
     device->counters.host_waits++;
-    return vk_check(device, device->api.WaitSemaphores(device->handle, &info, UINT64_MAX), "waiting for the device") &&
-           vk_stream_reap(device);
+    uint64_t began = cs_trace_now();
+    bool ok = vk_check(device, device->api.WaitSemaphores(device->handle, &info, UINT64_MAX), "waiting for the device");
+    cs_trace_end(CS_TRACE_HOST, "wait for the device", began);
+    return ok && vk_stream_reap(device);
 }
 
 bool vk_done(vk_device *device, uint64_t value)

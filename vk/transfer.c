@@ -29,7 +29,7 @@ static bool copy_range(vk_device *device, vk_range dst, vk_range src, bool track
     commands->to_host |= dst.block->kind == VK_MEMORY_READBACK;
     vk_stream_note(device, label);
     device->counters.copies++;
-    return vk_profile_end(device, commands, label, 0, 2.0 * (double)dst.size);
+    return vk_profile_end(device, commands, &(struct vk_about){label, true, 0, 2.0 * (double)dst.size});
 }
 
 bool vk_copy(vk_device *device, vk_range dst, vk_range src)
@@ -62,7 +62,7 @@ bool vk_fill(vk_device *device, vk_range dst, uint32_t value)
     commands->to_host |= dst.block->kind == VK_MEMORY_READBACK;
     vk_stream_note(device, "fill");
     device->counters.copies++;
-    return vk_profile_end(device, commands, "fill", 0, (double)dst.size);
+    return vk_profile_end(device, commands, &(struct vk_about){"fill", true, 0, (double)dst.size});
 }
 
 /* ---- host to device ---------------------------------------------------------------------------------------------- */

@@ -2,15 +2,16 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "base/error.h"
+#include "base/clock.h"
+#include "base/half.h"
 #include "base/memory.h"
 #include "base/random.h"
-#include "nn/selftest.h"
 
-enum { FEWEST = 5, MOST = 50 };
-static const double ENOUGH = 0.3e9; /* nanoseconds of measured time after which no further run starts */
+nn_bench nn_bench_on(vk_device *device, bool quick)
+{
+    return quick ? (nn_bench){device, 3, 5, 0.02e9} : (nn_bench){device, 5, NN_BENCH_MOST, 0.3e9};
+}
 
 /* ---- statistics -------------------------------------------------------------------------------------------------- */
 
@@ -36,229 +37,76 @@ void nn_summarise(nn_timing *t, double *ns, int runs)
     t->deviation = median(ns, runs);
 }
 
-static bool enough(int runs, double sum)
+bool nn_bench_enough(const nn_bench *b, int runs, double sum)
 {
-    return runs >= FEWEST && (runs == MOST || sum >= ENOUGH);
+    return runs >= b->fewest && (runs >= b->most || sum >= b->enough);
 }
 
+/* ---- clocks ------------------------------------------------------------------------------------------------------ */
+
 /* The profile's sum over all that run() records, but uploads. */
-static bool time_run(vk_device *device, bool (*run)(void *), void *with, double *ns)
+bool nn_bench_once(const nn_bench *b, nn_bench_fn *run, void *with, double *ns)
 {
     double upload;
     uint64_t calls;
-    vk_profile_reset(device);
-    if (!run(with) || !vk_profile_get(device, NULL, ns, &calls) || !vk_profile_get(device, "upload", &upload, &calls))
+    vk_profile_reset(b->device);
+    if (!run(with) || !vk_profile_get(b->device, NULL, ns, &calls) ||
+        !vk_profile_get(b->device, "upload", &upload, &calls))
         return false;
     *ns -= upload;
     return true;
 }
 
-/* ---- plain matrix products --------------------------------------------------------------------------------------- */
-
-typedef struct product {
-    vk_device *device;
-    nn_gemm g;
-} product;
-
-static bool run_product(void *with)
+static bool once_by_wall(const nn_bench *b, nn_bench_fn *run, void *with, double *ns)
 {
-    product *p = with;
-    return nn_gemm_run(p->device, &p->g);
+    uint64_t value;
+    double start = cs_seconds();
+    if (!run(with) || !(value = vk_submit(b->device)) || !vk_wait(b->device, value))
+        return false;
+    *ns = 1e9 * (cs_seconds() - start);
+    return true;
 }
 
-static bool time_product(product *p, nn_timing *t)
+typedef bool clock_fn(const nn_bench *b, nn_bench_fn *run, void *with, double *ns);
+
+static bool measure(const nn_bench *b, clock_fn *clock, nn_bench_fn *run, void *with, nn_timing *t)
 {
-    double ns[MOST], sum = 0;
+    double ns[NN_BENCH_MOST], sum = 0;
     int runs = 0;
-    if (!run_product(p))
+    if (!clock(b, run, with, &sum)) /* the first one may compile */
         return false;
-    for (; !enough(runs, sum); sum += ns[runs++])
-        if (!time_run(p->device, run_product, p, &ns[runs]))
+    for (sum = 0; !nn_bench_enough(b, runs, sum); sum += ns[runs++])
+        if (!clock(b, run, with, &ns[runs]))
             return false;
     nn_summarise(t, ns, runs);
     return true;
 }
 
-static bool fill_normal(vk_device *device, vk_range range, uint64_t elements, uint64_t seed)
+bool nn_bench_device_time(const nn_bench *b, nn_bench_fn *run, void *with, nn_timing *t)
 {
-    float *x = cs_alloc(elements, sizeof *x, "a benchmark");
+    return measure(b, nn_bench_once, run, with, t);
+}
+
+bool nn_bench_wall_time(const nn_bench *b, nn_bench_fn *run, void *with, nn_timing *t)
+{
+    return measure(b, once_by_wall, run, with, t);
+}
+
+/* ---- values ------------------------------------------------------------------------------------------------------ */
+
+bool nn_bench_fill(vk_device *device, vk_range range, enum nn_dtype type, uint64_t elements, uint64_t seed)
+{
+    const uint64_t bytes = (nn_is_half(type) ? (elements + 1) / 2 : elements) * 4;
+    void *host = cs_alloc(bytes, 1, "a benchmark");
     cs_random r = {.seed = seed, .stream = cs_random_stream("bench")};
-    for (uint64_t i = 0; x && i < elements; i++)
-        x[i] = cs_random_normal(&r);
-    range.size = elements * 4;
-    bool ok = x && vk_upload(device, range, x, range.size);
-    free(x);
+    for (uint64_t i = 0; host && i < elements; i++) {
+        float x = cs_random_normal(&r);
+        if (type == NN_F32)
+            ((float *)host)[i] = x;
+        else
+            ((uint16_t *)host)[i] = type == NN_F16 ? cs_f16_bits(x) : cs_bf16_bits(x);
+    }
+    bool ok = host && vk_upload(device, (vk_range){range.block, range.offset, bytes}, host, bytes);
+    free(host);
     return ok;
-}
-
-bool nn_bench_gemm(vk_device *device, enum nn_gemm_layout layout, uint32_t m, uint32_t n, uint32_t k, nn_timing *t)
-{
-    uint64_t a = (uint64_t)m * k, b = (uint64_t)n * k, c = (uint64_t)m * n;
-    product p = {device, {.layout = layout, .m = m, .n = n, .k = k}};
-    *t = (nn_timing){.flops = 2.0 * m * n * k, .bytes = 4.0 * (double)(a + b + c)};
-    p.g.a = vk_alloc(device, a * 4, VK_MEMORY_DEVICE, "a benchmark");
-    p.g.b = vk_alloc(device, b * 4, VK_MEMORY_DEVICE, "a benchmark");
-    p.g.c = vk_alloc(device, c * 4, VK_MEMORY_DEVICE, "a benchmark");
-    bool ok = p.g.a.block && p.g.b.block && p.g.c.block && fill_normal(device, p.g.a, a, 1) &&
-              fill_normal(device, p.g.b, b, 2) && time_product(&p, t);
-    vk_free(device, &p.g.a);
-    vk_free(device, &p.g.b);
-    vk_free(device, &p.g.c);
-    return ok;
-}
-
-/* ---- operators --------------------------------------------------------------------------------------------------- */
-
-typedef struct trial {
-    const nn_op *op;
-    const nn_case *c;
-    nn_tape *tape;
-    bool with_backward;
-    vk_range in[NN_MAX_IN];
-    float *seed[NN_MAX_OUT]; /* gradients of the outputs */
-    double flops, in_bytes, out_bytes;
-} trial;
-
-static size_t input_count(const nn_case *c, int i)
-{
-    size_t n = 1;
-    for (int d = 0; d < c->in[i].dims; d++)
-        n *= (size_t)c->in[i].shape[d];
-    return n;
-}
-
-/* Draws the inputs into device memory, so that runs do not upload them. */
-static bool make_inputs(trial *t, vk_device *device)
-{
-    double *values[NN_MAX_IN] = {0};
-    bool ok = true;
-    for (int i = 0; ok && i < t->op->ins; i++) {
-        if (t->c->in[i].fill == NN_FILL_NONE)
-            continue;
-        size_t n = input_count(t->c, i);
-        void *host = cs_alloc(n, 4, "a benchmark input");
-        values[i] = cs_alloc(n, sizeof(double), "a benchmark input");
-        t->in[i] = vk_alloc(device, n * 4, VK_MEMORY_DEVICE, "a benchmark input");
-        ok = host && values[i] && t->in[i].block;
-        if (ok) {
-            nn_case_fill(t->op, t->c, i, values, host);
-            ok = vk_upload(device, (vk_range){t->in[i].block, t->in[i].offset, n * 4}, host, n * 4);
-        }
-        t->in_bytes += 4.0 * (double)n;
-        free(host);
-    }
-    for (int i = 0; i < NN_MAX_IN; i++)
-        free(values[i]);
-    return ok;
-}
-
-static bool takes_gradient(const trial *t, nn_tensor *const *out, int i)
-{
-    return out[i]->dtype == NN_F32 && !(t->op->aux_out & 1u << i);
-}
-
-static bool make_seeds(trial *t, nn_tensor *const *out)
-{
-    for (int i = 0; i < t->op->outs; i++) {
-        if (t->seed[i] || !takes_gradient(t, out, i))
-            continue;
-        size_t n = (size_t)nn_count(out[i]);
-        cs_random r = {.seed = 3, .stream = cs_random_stream("bench")};
-        if (!(t->seed[i] = cs_alloc(n, sizeof(float), "a benchmark gradient")))
-            return false;
-        for (size_t j = 0; j < n; j++)
-            t->seed[i][j] = cs_random_normal(&r);
-    }
-    return true;
-}
-
-static bool build(trial *t, nn_tensor **out)
-{
-    nn_tensor *in[NN_MAX_IN] = {0};
-    nn_tape_reset(t->tape);
-    for (int i = 0; i < t->op->ins; i++) {
-        if (!t->in[i].block)
-            continue;
-        in[i] = nn_external(t->tape, t->c->in[i].dtype, t->c->in[i].dims, t->c->in[i].shape, t->in[i]);
-        if (!in[i])
-            return false;
-        if (t->with_backward && t->c->in[i].dtype == NN_F32 && !t->c->in[i].no_grad)
-            nn_watch(in[i]);
-    }
-    return nn_apply(t->tape, t->op, t->c->params, in, t->op->ins, out);
-}
-
-static bool run_trial(void *with)
-{
-    trial *t = with;
-    nn_tensor *out[NN_MAX_OUT];
-    nn_root roots[NN_MAX_OUT];
-    int count = 0;
-    if (!build(t, out) || !make_seeds(t, out))
-        return false;
-    for (int i = 0; i < t->op->outs; i++)
-        if (t->with_backward && takes_gradient(t, out, i))
-            roots[count++] = (nn_root){out[i], 0, t->seed[i]};
-    return nn_tape_run(t->tape, t->with_backward ? roots : NULL, count);
-}
-
-static bool count_work(trial *t)
-{
-    nn_tensor *out[NN_MAX_OUT];
-    if (!build(t, out))
-        return false;
-    nn_node node = {.op = t->op, .ins = t->op->ins, .outs = t->op->outs};
-    nn_tensor in[NN_MAX_IN];
-    for (int i = 0; i < t->op->ins; i++) {
-        in[i] = (nn_tensor){.dtype = t->c->in[i].dtype, .dims = t->c->in[i].dims, .shape = {1, 1, 1, 1}};
-        memcpy(in[i].shape, t->c->in[i].shape, (size_t)in[i].dims * sizeof *in[i].shape);
-        node.in[i] = t->in[i].block ? &in[i] : NULL;
-    }
-    for (int i = 0; i < t->op->outs; i++) {
-        node.out[i] = out[i];
-        t->out_bytes += 4.0 * (double)nn_count(out[i]);
-    }
-    if (t->op->param_bytes)
-        memcpy(node.params, t->c->params, t->op->param_bytes);
-    t->flops = t->op->flops ? t->op->flops(&node) : 0;
-    return true;
-}
-
-/* Runs without and with the backward pass take turns, so that what disturbs the machine disturbs both. */
-static bool time_passes(trial *t, vk_device *device, nn_timing *forward, nn_timing *backward)
-{
-    double first[MOST], both[MOST], sum = 0;
-    int runs = 0;
-    *forward = (nn_timing){.flops = t->flops, .bytes = t->in_bytes + t->out_bytes};
-    *backward = (nn_timing){.flops = 2 * t->flops, .bytes = 2 * t->in_bytes + t->out_bytes};
-    t->with_backward = t->op->backward != NULL;
-    if (!run_trial(t))
-        return false;
-    for (; !enough(runs, sum); sum += first[runs] + both[runs], runs++) {
-        t->with_backward = false;
-        if (!time_run(device, run_trial, t, &first[runs]))
-            return false;
-        both[runs] = first[runs];
-        t->with_backward = true;
-        if (t->op->backward && !time_run(device, run_trial, t, &both[runs]))
-            return false;
-    }
-    for (int i = 0; i < runs; i++)
-        both[i] -= first[i];
-    nn_summarise(forward, first, runs);
-    if (t->op->backward)
-        nn_summarise(backward, both, runs);
-    return true;
-}
-
-bool nn_bench_case(vk_device *device, const nn_op *op, const nn_case *c, nn_timing *forward, nn_timing *backward)
-{
-    trial t = {.op = op, .c = c, .tape = nn_tape_new(device)};
-    bool ok = t.tape && make_inputs(&t, device) && count_work(&t) && time_passes(&t, device, forward, backward);
-    nn_tape_free(&t.tape);
-    for (int i = 0; i < NN_MAX_IN; i++)
-        vk_free(device, &t.in[i]);
-    for (int i = 0; i < NN_MAX_OUT; i++)
-        free(t.seed[i]);
-    return ok || cs_fail_in("benchmark of %s, case %s", op->name, c->name);
 }

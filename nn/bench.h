@@ -1,26 +1,77 @@
-/* Timing of operators and plain matrix products on a device opened with params.profile. */
+/* What csmoe bench times: the device's own peaks, plain matrix products, operators. nn/bench_moe.h has the layer. */
 #ifndef NN_BENCH_H
 #define NN_BENCH_H
 
 #include "nn/gemm.h"
 #include "nn/nn.h"
 
-/* Device time of one thing, over several runs after a first one that is not counted. */
+/* How often something is timed. */
+typedef struct nn_bench {
+    vk_device *device;
+    int fewest, most; /* runs, after a first one that is not counted; most <= NN_BENCH_MOST */
+    double enough;    /* nanoseconds of measured time after which no further run starts */
+} nn_bench;
+
+enum { NN_BENCH_MOST = 50, NN_BENCH_GROUPS = 64 };
+/* quick: to see that everything runs, or for a first impression. */
+nn_bench nn_bench_on(vk_device *device, bool quick);
+
+/* Time of one thing over several runs. */
 typedef struct nn_timing {
-    int runs;
-    double median, best;   /* nanoseconds */
-    double deviation;      /* median distance from the median */
-    double flops, bytes;   /* arithmetic; what must be read and written at least */
+    int runs;            /* 0: not measured */
+    double median, best; /* nanoseconds */
+    double deviation;    /* median distance from the median */
+    double flops, bytes; /* arithmetic; what must be read and written at least */
 } nn_timing;
 
-/* Fills in what follows from `runs` durations in nanoseconds, whose array is used up. */
+/* One run: records work. It may be submitted, need not be waited for. */
+typedef bool nn_bench_fn(void *with);
+/* Device time of all that run() records but uploads, on a device opened with params.profile. Sets all but flops and
+ * bytes. */
+bool nn_bench_device_time(const nn_bench *b, nn_bench_fn *run, void *with, nn_timing *t);
+/* Wall-clock time from recording until the device is done, as someone sees it who waits for the result. */
+bool nn_bench_wall_time(const nn_bench *b, nn_bench_fn *run, void *with, nn_timing *t);
+/* The statistics of `runs` measured times; reorders and overwrites them. */
 void nn_summarise(nn_timing *t, double *ns, int runs);
+bool nn_bench_enough(const nn_bench *b, int runs, double sum);
+/* Device time of one run. */
+bool nn_bench_once(const nn_bench *b, nn_bench_fn *run, void *with, double *ns);
 
-/* C = A B of normal random values in that layout. */
-bool nn_bench_gemm(vk_device *device, enum nn_gemm_layout layout, uint32_t m, uint32_t n, uint32_t k, nn_timing *t);
+/* Standard normal values. f32, f16 and bf16. */
+bool nn_bench_fill(vk_device *device, vk_range range, enum nn_dtype type, uint64_t elements, uint64_t seed);
+
+/* ---- peaks (nn/bench_peak.c) ------------------------------------------------------------------------------------ */
+
+/* What kernels made for nothing else reach; the roofs that everything else is compared with. */
+enum nn_peak {
+    NN_PEAK_F32,   /* f32 multiply-adds; a multiply-add is 2 FLOP */
+    NN_PEAK_F16,   /* f16 multiply-adds, in pairs */
+    NN_PEAK_READ,  /* memory larger than caches, as far as the device binds that much */
+    NN_PEAK_WRITE,
+    NN_PEAK_COPY,  /* bytes read plus bytes written */
+    NN_PEAKS
+};
+extern const char *const nn_peak_names[NN_PEAKS];
+/* The fastest of the ways known: t->flops or t->bytes over t->best is the peak. t->runs = 0 where the device lacks the
+ * feature. */
+bool nn_bench_peak(const nn_bench *b, enum nn_peak peak, nn_timing *t);
+
+/* ---- matrix products (nn/bench_gemm.c) -------------------------------------------------------------------------- */
+
+typedef struct nn_bench_product {
+    enum nn_gemm_layout layout;
+    enum nn_dtype type; /* of the operands; the result is f32 */
+    uint32_t m, n, k;
+    uint32_t groups;    /* 0: plain; up to NN_BENCH_GROUPS: the grouped product with even shares of the rows (NT, NN: of m; TN: of k) */
+} nn_bench_product;
+
+/* A product of normal random values. t->runs = 0 where no variant can run it. */
+bool nn_bench_gemm(const nn_bench *b, const nn_bench_product *p, nn_timing *t);
+
+/* ---- operators (nn/bench_op.c) ---------------------------------------------------------------------------------- */
 
 /* One case of an operator. `backward` (runs = 0 where it has none) is what the backward pass adds to a forward one, its
  * arithmetic counted as twice the forward's, as usual; on a busy machine the difference may come out as 0 or less. */
-bool nn_bench_case(vk_device *device, const nn_op *op, const nn_case *c, nn_timing *forward, nn_timing *backward);
+bool nn_bench_case(const nn_bench *b, const nn_op *op, const nn_case *c, nn_timing *forward, nn_timing *backward);
 
 #endif

@@ -10,6 +10,7 @@
 #include "nn/bench_moe.h"
 
 static vk_device *device;
+static nn_bench bench;
 
 static int open_device(void **state)
 {
@@ -17,6 +18,7 @@ static int open_device(void **state)
     device = vk_open(&(vk_params){.quiet = true, .cache_folder = "", .profile = true});
     if (!device)
         fail_msg("%s", cs_error());
+    bench = nn_bench_on(device, true);
     return 0;
 }
 
@@ -29,7 +31,7 @@ static int close_device(void **state)
 
 static void check_timing(const nn_timing *t)
 {
-    assert_true(t->runs >= 5);
+    assert_true(t->runs >= bench.fewest);
     assert_true(t->best > 0);
     assert_true(t->best <= t->median);
     assert_true(t->deviation >= 0);
@@ -39,7 +41,7 @@ static void test_product(void **state)
 {
     (void)state;
     nn_timing t;
-    if (!nn_bench_gemm(device, NN_GEMM_TN, 32, 16, 24, &t))
+    if (!nn_bench_gemm(&bench, &(nn_bench_product){NN_GEMM_TN, NN_F32, 32, 16, 24}, &t))
         fail_msg("%s", cs_error());
     check_timing(&t);
     assert_true(t.flops == 2.0 * 32 * 16 * 24);
@@ -51,13 +53,13 @@ static void test_operator(void **state)
     (void)state;
     const nn_op *op = nn_op_find("linear");
     nn_timing forward, backward;
-    if (!nn_bench_case(device, op, &op->cases[0], &forward, &backward))
+    if (!nn_bench_case(&bench, op, &op->cases[0], &forward, &backward))
         fail_msg("%s", cs_error());
     check_timing(&forward);
     assert_int_equal(backward.runs, forward.runs);
     assert_true(backward.flops == 2 * forward.flops);
     op = nn_op_find("moe_plan"); /* not differentiable */
-    if (!nn_bench_case(device, op, &op->cases[0], &forward, &backward))
+    if (!nn_bench_case(&bench, op, &op->cases[0], &forward, &backward))
         fail_msg("%s", cs_error());
     check_timing(&forward);
     assert_int_equal(backward.runs, 0);

@@ -1,0 +1,66 @@
+/* Plain and grouped matrix products. */
+#include "nn/bench.h"
+
+#include "base/error.h"
+
+typedef struct product {
+    vk_device *device;
+    nn_gemm g;
+} product;
+
+static bool run(void *with)
+{
+    product *p = with;
+    return nn_gemm_run(p->device, &p->g);
+}
+
+/* Offsets of `groups` even shares of `rows`. */
+static bool upload_offsets(vk_device *device, vk_range range, uint32_t rows, uint32_t groups)
+{
+    int32_t offsets[NN_BENCH_GROUPS + 1];
+    for (uint32_t e = 0; e <= groups; e++)
+        offsets[e] = (int32_t)((uint64_t)rows * e / groups);
+    range.size = 4 * (groups + 1);
+    return vk_upload(device, range, offsets, range.size);
+}
+
+static nn_gemm shape_of(const nn_bench_product *p)
+{
+    nn_gemm g = {.layout = p->layout, .m = p->m, .n = p->n, .k = p->k, .groups = p->groups};
+    if (p->groups) {
+        g.b_stride = p->layout == NN_GEMM_TN ? 0 : p->n * p->k;
+        g.c_stride = p->layout == NN_GEMM_TN ? p->m * p->n : 0;
+    }
+    return g;
+}
+
+static bool make(product *p, const nn_bench_product *shape, nn_timing *t)
+{
+    const bool tn = shape->layout == NN_GEMM_TN;
+    const uint64_t groups = shape->groups ? shape->groups : 1;
+    const uint64_t a = (uint64_t)shape->m * shape->k, b = (uint64_t)shape->n * shape->k * (tn ? 1 : groups),
+                   c = (uint64_t)shape->m * shape->n * (tn ? groups : 1);
+    nn_gemm *g = &p->g;
+    g->a = vk_alloc(p->device, a * 4, VK_MEMORY_DEVICE, "a benchmark");
+    g->b = vk_alloc(p->device, b * 4, VK_MEMORY_DEVICE, "a benchmark");
+    g->c = vk_alloc(p->device, c * 4, VK_MEMORY_DEVICE, "a benchmark");
+    if (shape->groups)
+        g->offsets = vk_alloc(p->device, 4 * (groups + 1), VK_MEMORY_DEVICE, "a benchmark");
+    t->flops = 2.0 * shape->m * shape->n * shape->k;
+    t->bytes = 4.0 * (double)(a + b + c);
+    return g->a.block && g->b.block && g->c.block &&
+           nn_bench_fill(p->device, g->a, shape->type, a, 1) && nn_bench_fill(p->device, g->b, shape->type, b, 2) &&
+           (!shape->groups || (g->offsets.block && upload_offsets(p->device, g->offsets, tn ? g->k : g->m, g->groups)));
+}
+
+bool nn_bench_gemm(const nn_bench *b, const nn_bench_product *shape, nn_timing *t)
+{
+    product p = {b->device, shape_of(shape)};
+    *t = (nn_timing){0};
+    bool ok = make(&p, shape, t) && nn_bench_device_time(b, run, &p, t);
+    vk_free(b->device, &p.g.a);
+    vk_free(b->device, &p.g.b);
+    vk_free(b->device, &p.g.c);
+    vk_free(b->device, &p.g.offsets);
+    return ok || cs_fail_in("benchmark of a product of %u x %u x %u", shape->m, shape->n, shape->k);
+}

@@ -13,7 +13,7 @@
 #include "common.glsl"
 
 layout(local_size_x_id = 0, local_size_x = 64) in;
-layout(constant_id = 1) const uint TURNS = 1024; // of 4 multiply-adds a chain
+layout(constant_id = 1) const uint TURNS = 1024; // of STEPS multiply-adds a chain
 
 layout(set = 0, binding = 0) writeonly buffer Y
 {
@@ -26,6 +26,7 @@ layout(push_constant) uniform Push
     float never;        // a sum that does not occur, which the compiler cannot know
 };
 
+const uint STEPS = 16;
 const uint CHAINS = 6; // 12 lanes: fills the pipes of what is known and fits 16 vector registers of a CPU
 
 void main()
@@ -34,7 +35,7 @@ void main()
     [[unroll]] for (uint c = 0; c < CHAINS; c++)
         x[c] = Lanes(Scalar(c), Scalar(gl_LocalInvocationID.x));
     for (uint turn = 0; turn < TURNS; turn++)
-        [[unroll]] for (uint step = 0; step < 4; step++)
+        [[unroll]] for (uint step = 0; step < STEPS; step++)
             [[unroll]] for (uint c = 0; c < CHAINS; c++)
                 x[c] = fma(x[c], a, b);
     Lanes sum = Lanes(0);

@@ -1,127 +1,76 @@
-/* csmoe bench: how fast the kernels run on a device. */
-#include <jansson.h>
-#include <math.h>
+/* csmoe bench: how fast a device is, its kernels, the layer, a training step. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
-#include "nn/bench.h"
+#include "tools/bench_report.h"
+#include "tools/bench_run.h"
 #include "tools/commands.h"
 #include "tools/options.h"
 
-static const char *device, *op_name, *json_path;
+/* What both commands can be asked for. */
+typedef struct outputs {
+    cs_strings files;
+    const char *json; /* a JSON file of any name */
+} outputs;
 
-static const cs_option options[] = {
-    {"device", CS_OPT_STRING, &device, .arg = "N|all",
-     .doc = "device: index, part of the name or UUID; all: one after the other"},
-    {"op", CS_OPT_STRING, &op_name, .arg = "NAME", .doc = "one operator only; gemm: the plain matrix products"},
-    {"json", CS_OPT_STRING, &json_path, .arg = "FILE", .doc = "write the results as JSON too"},
-};
-static const cs_syntax syntax = {
-    .name = "bench",
-    .about = "Times the matrix products in their three layouts and every operator, forward and backward, by the "
-             "device's own "
-             "clock. Median of several runs after a first one; the deviation is the median distance from it.",
-    .options = options,
-    .option_count = CS_COUNT(options),
-};
-
-/* ---- one device -------------------------------------------------------------------------------------------------- */
-
-static void print_heading(const vk_caps *caps)
+static bool check_outputs(const outputs *o)
 {
-    printf("%s, %s %s\n", caps->name, caps->driver, caps->driver_info);
-    if (caps->type == VK_TYPE_CPU)
-        printf("CPU driver: these are not a GPU's figures\n");
-    printf("%-16s %-32s %-8s %5s %10s %10s %9s %9s %8s\n", "operator", "case", "pass", "runs", "ms", "best ms", "+-",
-           "GFLOP/s", "GB/s");
-}
-
-/* Prints one row and appends it to `results`. */
-static bool report(json_t *results, const char *op, const char *name, const char *pass, const nn_timing *t)
-{
-    double ns = t->median > 0 ? t->median : HUGE_VAL; /* no rate without a time */
-    printf("%-16s %-32s %-8s %5d %10.3f %10.3f %8.1f%% %9.2f %8.2f\n", op, name, pass, t->runs, t->median / 1e6,
-           t->best / 1e6, 100 * t->deviation / ns, t->flops / ns, t->bytes / ns);
-    json_t *row = json_pack("{s:s, s:s, s:s, s:i, s:f, s:f, s:f, s:f, s:f}", "operator", op, "case", name, "pass", pass,
-                            "runs", t->runs, "ms", t->median / 1e6, "best_ms", t->best / 1e6, "deviation_ms",
-                            t->deviation / 1e6, "gflops", t->flops / ns, "gbytes", t->bytes / ns);
-    return json_array_append_new(results, row) == 0 || cs_fail("benchmark: out of memory for the results");
-}
-
-static bool bench_products(vk_device *dev, json_t *results)
-{
-    static const char *const names[] = {"gemm NT", "gemm NN", "gemm TN"};
-    static const uint32_t shapes[][3] = {{512, 512, 512}, {1024, 512, 2048}};
-    for (size_t s = 0; s < CS_COUNT(shapes); s++)
-        for (int layout = NN_GEMM_NT; layout <= NN_GEMM_TN; layout++) {
-            nn_timing t;
-            char name[64];
-            snprintf(name, sizeof name, "%u x %u x %u", shapes[s][0], shapes[s][1], shapes[s][2]);
-            if (!nn_bench_gemm(dev, layout, shapes[s][0], shapes[s][1], shapes[s][2], &t) ||
-                !report(results, names[layout], name, "", &t))
-                return false;
-        }
+    for (size_t i = 0; i < o->files.count; i++)
+        if (!bench_output_known(o->files.items[i]))
+            return false;
     return true;
 }
 
-static bool bench_operator(vk_device *dev, const nn_op *op, json_t *results)
+static bool save_outputs(const outputs *o, const json_t *doc)
 {
-    for (int i = 0; i < op->case_count; i++) {
-        const nn_case *c = &op->cases[i];
-        nn_timing forward, backward;
-        if (!c->bench)
-            continue;
-        if (!nn_bench_case(dev, op, c, &forward, &backward) ||
-            !report(results, op->name, c->name, "forward", &forward) ||
-            (backward.runs && !report(results, op->name, c->name, "backward", &backward)))
+    for (size_t i = 0; i < o->files.count; i++)
+        if (!bench_save(doc, o->files.items[i]))
+            return false;
+    return !o->json || bench_save_json(doc, o->json);
+}
+
+/* ---- bench compare ----------------------------------------------------------------------------------------------- */
+
+static bool compare(const cs_strings *files, const outputs *o, json_t *doc)
+{
+    for (size_t i = 0; i < files->count; i++) {
+        json_t *one = bench_load(files->items[i]);
+        const bool ok = one && (json_array_extend(doc, one) == 0 || cs_fail("out of memory for the results"));
+        json_decref(one);
+        if (!ok)
             return false;
     }
-    return true;
+    return bench_print_comparison(doc, stdout) && save_outputs(o, doc);
 }
 
-static json_t *describe(const vk_caps *caps)
+static int cmd_compare(int argc, char **argv)
 {
-    char api[32];
-    snprintf(api, sizeof api, "%u.%u.%u", caps->api_version >> 22, caps->api_version >> 12 & 0x3ff,
-             caps->api_version & 0xfff);
-    return json_pack("{s:s, s:s, s:s, s:s, s:b, s:s, s:[]}", "device", caps->name, "driver", caps->driver,
-                     "driver_info", caps->driver_info, "vulkan", api, "cpu_driver", caps->type == VK_TYPE_CPU, "csmoe",
-                     CSMOE_VERSION, "results");
+    cs_strings files = {0};
+    outputs o = {0};
+    const cs_option options[] = {
+        {"output", CS_OPT_LIST, &o.files, .arg = "FILE",
+         .doc = "write the comparison too: .html (bars, roofline), .md, .csv or .json; may be given several times"},
+    };
+    const cs_positional positionals[] = {{"FILE.json", CS_MANY, &files, "results of csmoe bench"}};
+    const cs_syntax syntax = {"bench compare",
+                              "Merges the results of several machines into one table. A figure in brackets says how "
+                              "many times as fast as the first device.",
+                              options, CS_COUNT(options), positionals, CS_COUNT(positionals)};
+    int status;
+    if (!cs_parse(&syntax, argc, argv, &status))
+        return status;
+    json_t *doc = json_array();
+    bool ok = (doc || cs_fail("out of memory for the results")) && check_outputs(&o) && compare(&files, &o, doc);
+    json_decref(doc);
+    free(files.items);
+    free(o.files.items);
+    return ok ? 0 : cs_failed();
 }
 
-static bool bench_opened(vk_device *dev, json_t *results)
-{
-    const vk_caps *caps = vk_device_caps(dev);
-    if (!caps->timestamps)
-        return cs_fail("benchmark: device %s has no timestamps", caps->name);
-    print_heading(caps);
-    if ((!op_name || !strcmp(op_name, "gemm")) && !bench_products(dev, results))
-        return false;
-    for (int i = 0; i < nn_op_count; i++)
-        if ((!op_name || !strcmp(op_name, nn_op_table[i]->name)) && !bench_operator(dev, nn_op_table[i], results))
-            return false;
-    return true;
-}
+/* ---- bench ------------------------------------------------------------------------------------------------------- */
 
-/* Appends one device's results to `all`. */
-static bool bench_device(const char *selector, json_t *all)
-{
-    vk_device *dev = vk_open(&(vk_params){.selector = selector, .profile = true});
-    if (!dev)
-        return false;
-    json_t *entry = describe(vk_device_caps(dev));
-    bool ok = entry && json_array_append_new(all, entry) == 0;
-    ok =
-        ok ? bench_opened(dev, json_object_get(entry, "results")) : cs_fail("benchmark: out of memory for the results");
-    vk_close(&dev);
-    return ok;
-}
-
-/* ---- the command ------------------------------------------------------------------------------------------------- */
-
-static bool bench_all(json_t *all)
+static bool run_all(const bench_job *job, json_t *doc)
 {
     vk_caps *list;
     size_t count, chosen;
@@ -133,36 +82,107 @@ static bool bench_all(json_t *all)
         snprintf(index, sizeof index, "%zu", i);
         if (i)
             putchar('\n');
-        if (!bench_device(index, all))
+        if (!bench_run(index, job, doc))
             return false;
     }
     return true;
 }
 
-static bool write_json(const json_t *all)
+/* With one operator only, that is all there is besides the peaks; with --shape what the shapes are of. */
+static bool choose_parts(bench_job *job, const cs_strings *parts)
 {
-    char *text = json_dumps(all, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
-    bool ok =
-        text ? cs_write_file(json_path, text, strlen(text)) : cs_fail("%s: out of memory for the results", json_path);
-    free(text);
-    return ok;
+    const bool narrowed = job->op || job->products || job->layers;
+    for (int k = 0; k < BENCH_PARTS; k++)
+        job->part[k] = !parts->count && !narrowed;
+    job->part[BENCH_OPS] |= !parts->count && (job->op || job->products);
+    job->part[BENCH_MOE] |= !parts->count && job->layers;
+    for (size_t i = 0; i < parts->count; i++) {
+        int k = 0;
+        while (k < BENCH_PARTS && strcmp(parts->items[i], bench_part_names[k]))
+            k++;
+        if (k == BENCH_PARTS)
+            return cs_fail("--part %s: must be peaks, ops, moe or step", parts->items[i]);
+        job->part[k] = true;
+    }
+    if (job->products && !job->op)
+        job->op = "gemm";
+    return true;
 }
 
-static bool known_operator(void)
+/* "M,N,K": a product; "B,N,D,H,E,K": a layer. */
+static bool read_shape(bench_job *job, const char *text)
 {
-    return !op_name || !strcmp(op_name, "gemm") || nn_op_find(op_name) ||
-           cs_fail("benchmark: there is no operator '%s'", op_name);
+    int v[6], used = 0, count = sscanf(text, "%d,%d,%d%n,%d,%d,%d%n", &v[0], &v[1], &v[2], &used, &v[3], &v[4], &v[5], &used);
+    bool ok = (count == 3 || count == 6) && !text[used];
+    for (int i = 0; ok && i < count; i++)
+        ok = v[i] > 0 && v[i] <= 1 << 20;
+    if (!ok)
+        return cs_fail("--shape %s: must be M,N,K (a product) or B,N,D,H,E,K (a layer), each from 1", text);
+    if ((count == 3 ? job->products : job->layers) == BENCH_SHAPES)
+        return cs_fail("--shape %s: at most %d shapes are possible", text, BENCH_SHAPES);
+    for (int i = 0; i < count; i++)
+        if (count == 3)
+            job->product[job->products].size[i] = (uint32_t)v[i];
+        else
+            job->layer[job->layers].size[i] = v[i];
+    job->products += count == 3;
+    job->layers += count == 6;
+    return true;
+}
+
+static bool make_job(bench_job *job, const cs_strings *shapes, const cs_strings *parts)
+{
+    for (size_t i = 0; i < shapes->count; i++)
+        if (!read_shape(job, shapes->items[i]))
+            return false;
+    if (job->op && strcmp(job->op, "gemm") && !nn_op_find(job->op))
+        return cs_fail("benchmark: there is no operator '%s'", job->op);
+    return choose_parts(job, parts);
 }
 
 int cmd_bench(int argc, char **argv)
 {
+    if (argc > 1 && !strcmp(argv[1], "compare"))
+        return cmd_compare(argc - 1, argv + 1);
+    bench_job job = {0};
+    outputs o = {0};
+    cs_strings shapes = {0}, parts = {0};
+    const char *device = NULL;
+    int64_t batch = 0;
+    const cs_option options[] = {
+        {"device", CS_OPT_STRING, &device, .arg = "N|all",
+         .doc = "device: index, part of the name or UUID; all: one after the other"},
+        {"part", CS_OPT_LIST, &parts, .arg = "PART",
+         .doc = "peaks (always measured), ops, moe or step; may be given several times; default: all"},
+        {"op", CS_OPT_STRING, &job.op, .arg = "NAME", .doc = "one operator only; gemm: the plain and grouped products"},
+        {"shape", CS_OPT_LIST, &shapes, .arg = "SHAPE",
+         .doc = "instead of the usual ones: M,N,K of products, B,N,D,H,E,K of layers; may be given several times"},
+        {"batch", CS_OPT_INT, &batch, 1, 4096, "N", "samples of a training step"},
+        {"quick", CS_OPT_FLAG, &job.quick, .doc = "fewer runs and shapes: a first impression"},
+        {"output", CS_OPT_LIST, &o.files, .arg = "FILE",
+         .doc = "write the results too: .md, .csv, .json or .html; may be given several times"},
+        {"json", CS_OPT_STRING, &o.json, .arg = "FILE", .doc = "write the results as JSON, whatever the file's name"},
+    };
+    const cs_syntax syntax = {
+        .name = "bench",
+        .about = "Measures a device: its peaks, the matrix products and every operator forward and backward by the "
+                 "device's own clock, the mixture-of-experts layer and training steps by the wall clock. Medians of "
+                 "several runs after a first one; the deviation is the median distance from the median. 'csmoe bench "
+                 "compare FILE...' compares machines.",
+        .options = options,
+        .option_count = CS_COUNT(options),
+    };
     int status;
     if (!cs_parse(&syntax, argc, argv, &status))
         return status;
-    json_t *all = json_array();
-    bool ok = (all || cs_fail("benchmark: out of memory for the results")) && known_operator() &&
-              (device && !strcmp(device, "all") ? bench_all(all) : bench_device(device, all)) &&
-              (!json_path || write_json(all));
-    json_decref(all);
+    job.batch = (int)batch;
+    json_t *doc = json_array();
+    bool ok = (doc || cs_fail("out of memory for the results")) && make_job(&job, &shapes, &parts) &&
+              check_outputs(&o) && (device && !strcmp(device, "all") ? run_all(&job, doc) : bench_run(device, &job, doc)) &&
+              save_outputs(&o, doc);
+    json_decref(doc);
+    free(shapes.items);
+    free(parts.items);
+    free(o.files.items);
     return ok ? 0 : cs_failed();
 }

@@ -26,7 +26,8 @@ static bool upload_offsets(vk_device *device, vk_range range, uint32_t rows, uin
 
 static nn_gemm shape_of(const nn_bench_product *p)
 {
-    nn_gemm g = {.layout = p->layout, .m = p->m, .n = p->n, .k = p->k, .groups = p->groups};
+    nn_gemm g = {.layout = p->layout, .m = p->m, .n = p->n, .k = p->k, .groups = p->groups,
+                 .a_type = p->type, .b_type = p->type};
     if (p->groups) {
         g.b_stride = p->layout == NN_GEMM_TN ? 0 : p->n * p->k;
         g.c_stride = p->layout == NN_GEMM_TN ? p->m * p->n : 0;
@@ -40,14 +41,15 @@ static bool make(product *p, const nn_bench_product *shape, nn_timing *t)
     const uint64_t groups = shape->groups ? shape->groups : 1;
     const uint64_t a = (uint64_t)shape->m * shape->k, b = (uint64_t)shape->n * shape->k * (tn ? 1 : groups),
                    c = (uint64_t)shape->m * shape->n * (tn ? groups : 1);
+    const uint64_t size = nn_dtype_size(shape->type);
     nn_gemm *g = &p->g;
-    g->a = vk_alloc(p->device, a * 4, VK_MEMORY_DEVICE, "a benchmark");
-    g->b = vk_alloc(p->device, b * 4, VK_MEMORY_DEVICE, "a benchmark");
+    g->a = vk_alloc(p->device, a * size, VK_MEMORY_DEVICE, "a benchmark");
+    g->b = vk_alloc(p->device, b * size, VK_MEMORY_DEVICE, "a benchmark");
     g->c = vk_alloc(p->device, c * 4, VK_MEMORY_DEVICE, "a benchmark");
     if (shape->groups)
         g->offsets = vk_alloc(p->device, 4 * (groups + 1), VK_MEMORY_DEVICE, "a benchmark");
     t->flops = 2.0 * shape->m * shape->n * shape->k;
-    t->bytes = 4.0 * (double)(a + b + c);
+    t->bytes = (double)((a + b) * size + c * 4);
     return g->a.block && g->b.block && g->c.block &&
            nn_bench_fill(p->device, g->a, shape->type, a, 1) && nn_bench_fill(p->device, g->b, shape->type, b, 2) &&
            (!shape->groups || (g->offsets.block && upload_offsets(p->device, g->offsets, tn ? g->k : g->m, g->groups)));

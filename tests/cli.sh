@@ -22,10 +22,23 @@ expect "devices lists one and marks it" 0 "^\* [0-9]+  " devices
 expect "devices as JSON" 0 '"max_storage_range": [0-9]+' devices --json
 expect "selftest of one operator" 0 "^[1-9][0-9]* passed, 0 failed" selftest --op softmax
 expect "selftest: no such operator" 1 "there is no operator 'softmix'" selftest --op softmix
-expect "bench of one operator" 0 "^softmax .* backward " bench --op softmax --json "$dir/bench.json"
+expect "bench of one operator" 0 "^softmax .* backward .*%" bench --quick --op softmax --json "$dir/bench.json"
 check "... as JSON" grep -q '"operator": "softmax"' "$dir/bench.json"
+expect "bench says which device it is" 0 "^memory copy .* [0-9.]+" bench --quick --part peaks --output "$dir/peaks.md"
+check "... in Markdown too" grep -q "^\*\*.*Vulkan 1\." "$dir/peaks.md"
+expect "bench of products and a layer of given shapes" 0 "^competing .*2,8,16,8,4,2 " \
+    bench --quick --shape 16,8,24 --shape 2,8,16,8,4,2 --output "$dir/a.json" --output "$dir/a.html"
+check "... on a page of its own" grep -q "<svg" "$dir/a.html"
+expect "bench compare" 0 "^softmax .* ms" bench compare "$dir/bench.json" "$dir/a.json" --output "$dir/c.html" --output "$dir/c.csv"
+check "... writes the page" grep -q "gemm NT" "$dir/c.html"
+expect "bench compare: a file of something else" 1 "demo.json: not results of csmoe bench" \
+    bench compare "$dir/a.json" "$(dirname "$0")/../examples/demo.json"
 expect "bench: no such operator" 1 "^error: .*no operator 'softmix'" bench --op softmix
-expect "bench: a file that cannot be written" 1 "/nonexistent/x.json: cannot write" bench --op softmax --json /nonexistent/x.json
+expect "bench: no such part" 1 "--part ips: must be peaks, ops, moe or step" bench --part ips
+expect "bench: no such shape" 1 "--shape 3,4: must be M,N,K" bench --shape 3,4
+expect "bench: no such format" 1 "x.txt: the ending says in which format" bench --op softmax --output x.txt
+expect "bench: a file that cannot be written" 1 "/nonexistent/x.json: cannot write" \
+    bench --quick --op softmax --json /nonexistent/x.json
 expect "the reference of the configuration" 0 "^## train" train --describe-config
 reference=$(dirname "$0")/../docs/configuration.md
 "$csmoe" train --describe-config >"$dir/reference"

@@ -48,6 +48,36 @@ static void test_product(void **state)
     assert_true(t.bytes == 4.0 * (32 * 24 + 16 * 24 + 32 * 16));
 }
 
+static void test_peaks(void **state)
+{
+    (void)state;
+    for (int peak = 0; peak < NN_PEAKS; peak++) {
+        nn_timing t;
+        if (!nn_bench_peak(&bench, (enum nn_peak)peak, &t))
+            fail_msg("%s", cs_error());
+        if (peak == NN_PEAK_F16 && !vk_device_caps(device)->float16) {
+            assert_int_equal(t.runs, 0);
+            continue;
+        }
+        check_timing(&t);
+        assert_true((t.flops > 0) == (peak <= NN_PEAK_F16));
+        assert_true((t.bytes > 0) == (peak > NN_PEAK_F16));
+    }
+}
+
+static void test_grouped_product(void **state)
+{
+    (void)state;
+    nn_timing t;
+    for (int layout = NN_GEMM_NT; layout <= NN_GEMM_TN; layout++) {
+        const nn_bench_product p = {(enum nn_gemm_layout)layout, NN_BF16, 40, 16, 24, 5};
+        if (!nn_bench_gemm(&bench, &p, &t))
+            fail_msg("%s", cs_error());
+        check_timing(&t);
+        assert_true(t.flops == 2.0 * 40 * 16 * 24);
+    }
+}
+
 static void test_operator(void **state)
 {
     (void)state;
@@ -92,6 +122,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_product),
+        cmocka_unit_test(test_peaks),
+        cmocka_unit_test(test_grouped_product),
         cmocka_unit_test(test_operator),
         cmocka_unit_test(test_mixture_of_experts),
         cmocka_unit_test(test_nothing_is_left),

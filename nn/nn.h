@@ -87,7 +87,7 @@ nn_tensor *nn_reshape(nn_tape *tape, nn_tensor *t, int dims, const int64_t *shap
 void nn_recompute_begin(nn_tape *tape);
 void nn_recompute_end(nn_tape *tape);
 
-/* Appends one node; `params` (op->param_bytes bytes) is copied; a NULL tensor in `in` is an absent optional input where
+/* Appends one node; `params` (op->param_bytes bytes; NULL: zeros) is copied; a NULL tensor in `in` is an absent optional input where
  * the operator allows one (op->optional). out[i] receive the outputs (all the op has). Called by the wrappers in
  * nn/ops.h. */
 bool nn_apply(nn_tape *tape, const nn_op *op, const void *params, nn_tensor *const *in, int ins, nn_tensor **out);
@@ -189,6 +189,12 @@ vk_device *nn_device(const nn_exec *x);
 vk_bind nn_read_bind(const nn_tensor *t);  /* values as storage buffer; NULL gives none */
 vk_bind nn_texel_bind(const nn_tensor *t); /* values as texel buffer of 16-byte elements */
 vk_bind nn_write_bind(const nn_tensor *t); /* values of an output, being produced */
+/* Operand of a product: the values of `t`, or of a parameter those in the node's precision. None for NULL. */
+typedef struct nn_operand {
+    vk_range range;
+    enum nn_dtype type;
+} nn_operand;
+nn_operand nn_product_operand(const nn_node *n, const nn_tensor *t);
 vk_bind nn_dout_bind(const nn_tensor *t);  /* gradient of an output, ready (zero where nothing contributed) */
 /* Whether backward has to produce the gradient of this input (false for NULL). */
 bool nn_wants_grad(const nn_tensor *t);
@@ -216,6 +222,8 @@ struct nn_param {
     bool trainable; /* has gradient and moments */
     int slab;
     uint64_t offset; /* elements in the slab */
+    vk_range narrow; /* the values in 16 bits (nn_params_narrow), of matrices whose rows suit them; else none */
+    enum nn_dtype narrow_type;
 };
 
 typedef struct nn_params nn_params;
@@ -231,6 +239,10 @@ void nn_params_freeze(nn_params *set, const char *prefix);
 /* Lays out and allocates the slabs; with `training` also gradients and moments. Values are drawn from (seed, name):
  * adding a parameter does not change the others. */
 bool nn_params_allocate(nn_params *set, bool training, uint64_t seed);
+/* Records: copies of the matrices in 16 bits (NN_F16, NN_BF16; always the same), as what products on a tape of that
+ * precision read. Before the first forward pass and after each nn_params_step(); only what has changed is copied. NN_F32:
+ * nothing to do. */
+bool nn_params_narrow(nn_params *set, enum nn_dtype type);
 size_t nn_params_count(const nn_params *set);
 nn_param *nn_params_at(const nn_params *set, size_t i);
 nn_param *nn_params_find(const nn_params *set, const char *name);

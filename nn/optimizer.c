@@ -77,8 +77,9 @@ static bool measure(const nn_params *set, float clip, uint64_t partial_bytes, vk
 
 /* ---- the step ---------------------------------------------------------------------------------------------------- */
 
-static bool update_slab(const nn_params *set, const nn_slab *s, const nn_adamw *a, uint64_t step, vk_range clip)
+static bool update_slab(const nn_params *set, nn_slab *s, const nn_adamw *a, uint64_t step, vk_range clip)
 {
+    s->narrowed = false;
     /* Slabs are whole groups of 64 elements, decaying and not. */
     nn_flat f = nn_flat_shape(set->device, (int64_t)s->elements);
     double correction1 = 1 - pow(a->beta1, (double)step), correction2 = 1 - pow(a->beta2, (double)step);

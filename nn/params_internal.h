@@ -8,6 +8,8 @@
 typedef struct nn_slab {
     vk_range value, grad, m, v; /* f32 [elements]; the last three only where trainable and training */
     uint64_t elements, decay_elements;
+    vk_range narrow; /* the first decay_elements in 16 bits; none before nn_params_narrow() */
+    bool narrowed;   /* and they are those of `value` */
     bool trainable;
 } nn_slab;
 

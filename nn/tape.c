@@ -251,7 +251,7 @@ bool nn_apply(nn_tape *tape, const nn_op *op, const void *params, nn_tensor *con
     n->outs = op->outs;
     n->segment = tape->segment;
     n->precision = tape->precision;
-    if (op->param_bytes)
+    if (params)
         memcpy(n->params, params, op->param_bytes);
     bool wants_grad = false;
     for (int i = 0; i < ins; i++) {
@@ -546,6 +546,16 @@ vk_bind nn_texel_bind(const nn_tensor *t)
 vk_bind nn_write_bind(const nn_tensor *t)
 {
     return data_bind(t, VK_WRITE);
+}
+
+nn_operand nn_product_operand(const nn_node *n, const nn_tensor *t)
+{
+    if (!t)
+        return (nn_operand){0};
+    const nn_param *p = owner(t)->param;
+    if (p && p->narrow.block && p->narrow_type == n->precision)
+        return (nn_operand){p->narrow, p->narrow_type};
+    return (nn_operand){owner(t)->data, t->dtype};
 }
 
 vk_bind nn_dout_bind(const nn_tensor *t)

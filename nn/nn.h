@@ -71,6 +71,10 @@ void nn_tape_free(nn_tape **tape);
  * its tensor. Returns what was set before. */
 enum nn_dtype nn_tape_set_precision(nn_tape *tape, enum nn_dtype precision);
 
+/* From now on every root's gradient is `weight` times the float at `scale` (none: 1); roots are then losses of one
+ * element. */
+void nn_tape_set_loss_scale(nn_tape *tape, vk_range scale);
+
 /* An input with the values at `host` (tensor order, nn_bytes() bytes), which must stay valid until the run. */
 nn_tensor *nn_input(nn_tape *tape, enum nn_dtype dtype, int dims, const int64_t *shape, const void *host);
 /* A tensor over device memory that someone else owns (a key/value cache); no gradient. */
@@ -264,8 +268,24 @@ typedef struct nn_adamw {
 /* Records: zero all gradients. Once per step, before the first micro-batch. */
 bool nn_params_zero_grad(nn_params *set);
 /* Records: global norm (two deterministic passes), clipping, AdamW over all slabs. `step` counts from 1. `norm`: a
- * one-element range that receives the norm before clipping (may be none). */
+ * range of two floats that receives the norm before clipping and the loss scale (1 where there is none); may be none.
+ */
 bool nn_params_step(nn_params *set, const nn_adamw *a, uint64_t step, vk_range norm);
+
+/* Dynamic loss scaling, for gradients that pass through F16 (Micikevicius et al. 2018): the backward pass starts from
+ * the loss times a scale that lives on the device, nn_params_step() takes it out again. A step whose gradients are not
+ * finite is skipped, moments and all, and halves the scale (not below 1); `growth` good steps in a row double it. The
+ * host never waits for it. */
+typedef struct nn_loss_scale {
+    float scale;      /* of the next step */
+    uint32_t good;    /* steps since it last changed */
+    uint32_t skipped; /* of all steps */
+} nn_loss_scale;
+bool nn_params_scale_loss(nn_params *set, const nn_loss_scale *start, uint32_t growth);
+/* The scale on the device, for nn_tape_set_loss_scale(); none where losses are not scaled. */
+vk_range nn_params_loss_scale(const nn_params *set);
+/* Reads the state now (submits and waits); all 0 where losses are not scaled. */
+bool nn_params_read_loss_scale(nn_params *set, nn_loss_scale *state);
 
 enum nn_schedule { NN_SCHEDULE_CONSTANT, NN_SCHEDULE_LINEAR, NN_SCHEDULE_COSINE };
 /* Learning rate of a 0-based step: linear warm-up over `warmup` steps, then towards min_ratio * peak at `total`. */

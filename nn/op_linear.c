@@ -14,8 +14,13 @@ enum { KEEP_XW = 1 << IN_X | 1 << IN_W };
 /* ---- shapes ------------------------------------------------------------------------------------------------------ */
 
 typedef struct linear_params {
-    bool wide; /* y is F32 whatever the precision */
+    bool wide; /* y is F32 and so are the weights, whatever the precision */
 } linear_params;
+
+static bool is_wide(const nn_node *node)
+{
+    return ((const linear_params *)node->params)->wide;
+}
 
 /* Rows of one expert (of all, where grouped), sizes of w[e], and experts where there are several. */
 typedef struct sizes {
@@ -58,8 +63,7 @@ static bool check_sizes(const nn_node *node, int w_dims)
 static void set_output(nn_node *node, int dims, const int64_t *shape, int64_t n)
 {
     nn_tensor *y = node->out[0];
-    bool wide = ((const linear_params *)node->params)->wide;
-    y->dtype = wide ? NN_F32 : nn_product_type(node, n);
+    y->dtype = is_wide(node) ? NN_F32 : nn_product_type(node, n);
     y->dims = dims;
     for (int i = 0; i < dims - 1; i++)
         y->shape[i] = shape[i];
@@ -133,13 +137,19 @@ static void set_operand(vk_range *range, enum nn_dtype *type, nn_operand operand
     *type = operand.type;
 }
 
+static nn_operand weights(const nn_node *node)
+{
+    const nn_tensor *w = node->in[IN_W];
+    return is_wide(node) ? (nn_operand){nn_read_bind(w).range, w->dtype} : nn_product_operand(node, w);
+}
+
 static bool forward(nn_exec *x, const nn_node *node)
 {
     sizes s = sizes_of(node);
     nn_gemm g = product(node, &s, NN_GEMM_NT, "linear");
     g.m = s.rows, g.n = s.n, g.k = s.k;
     set_operand(&g.a, &g.a_type, nn_product_operand(node, node->in[IN_X]));
-    set_operand(&g.b, &g.b_type, nn_product_operand(node, node->in[IN_W]));
+    set_operand(&g.b, &g.b_type, weights(node));
     g.c = nn_write_bind(node->out[0]).range;
     g.c_type = node->out[0]->dtype;
     g.bias = nn_read_bind(node->in[IN_B]).range;
@@ -157,7 +167,7 @@ static bool backward_x(nn_exec *x, const nn_node *node, const sizes *s)
     g.m = s->rows, g.n = s->k, g.k = s->n;
     g.a = nn_dout_bind(node->out[0]).range;
     g.a_type = node->out[0]->dtype;
-    set_operand(&g.b, &g.b_type, nn_product_operand(node, node->in[IN_W]));
+    set_operand(&g.b, &g.b_type, weights(node));
     g.c = nn_din_bind(x, node->in[IN_X], &g.accumulate).range;
     g.c_type = node->in[IN_X]->dtype;
     g.a_stride = row_stride(node, s, s->n);

@@ -33,6 +33,7 @@ void nn_params_free(nn_params **set)
         vk_free(s->device, &s->slab[i].v);
         vk_free(s->device, &s->slab[i].narrow);
     }
+    vk_free(s->device, &s->loss_scale);
     for (size_t i = 0; i < s->count; i++)
         free(s->param[i]);
     free(s->param);

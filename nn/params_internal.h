@@ -20,6 +20,8 @@ struct nn_params {
     nn_slab *slab;
     size_t slabs, slab_capacity;
     bool allocated;
+    vk_range loss_scale; /* nn_loss_scale on the device; none: gradients are not scaled */
+    uint32_t growth;     /* good steps until it doubles */
 };
 
 #endif

@@ -65,12 +65,8 @@ bool nn_mlp_init(nn_mlp *l, nn_params *set, const char *prefix, int64_t in, int6
 
 nn_tensor *nn_mlp_forward(nn_tape *tape, const nn_mlp *l, nn_tensor *x)
 {
-    nn_tensor *h = nn_linear_forward(tape, &l->up, x);
-    if (l->kind == NN_FFN_SWIGLU)
-        h = nn_gated(tape, h, nn_linear_forward(tape, &l->gate, x), NN_SILU);
-    else
-        h = nn_activate(tape, h, nn_ffn_activation(l->kind));
-    return nn_linear_forward(tape, &l->down, h);
+    const nn_ffn_weights w = {l->up.w, l->up.b, l->down.w, l->down.b, l->gate.w};
+    return nn_feed_forward_block(tape, x, &w, (enum nn_activation)nn_ffn_activation(l->kind));
 }
 
 bool nn_feed_forward_init(nn_feed_forward *l, nn_params *set, const char *prefix, int64_t in, int64_t hidden,

@@ -14,6 +14,7 @@ static const char *const router_names[] = {"competesmoe", NULL};
 
 const char *const nn_ffn_names[] = {"gelu", "gelu_tanh", "quick_gelu", "relu", "swiglu", NULL};
 const char *const nn_affinity_names[] = {"softplus", "l2norm", "relu", "sigmoid", "silu", NULL};
+static const char *const memory_names[] = {"store", "recompute", NULL};
 const char *const nn_moe_loss_names[] = {"balance", "z", "router", "diversity"};
 
 int nn_ffn_activation(enum nn_ffn kind)
@@ -33,6 +34,10 @@ const cs_field nn_moe_fields[] = {
           "score of an expert's output in competition: its L2 norm, or the mean of a function over it",
           nn_affinity_names),
     FIELD(hybrid, CS_BOOL, 0, 0, "false", "add the winners' term, times router_theta, to the router loss"),
+    FIELD(competition_memory, CS_ENUM, 0, 0, "\"store\"",
+          "what a competing step keeps for its backward pass: all experts' values, or only the winners' outputs and all "
+          "affinities, evaluating the experts again, a chunk of them at a time",
+          memory_names),
     FIELD(norm_sigmoid, CS_BOOL, 0, 0, "false", "mix winners by sigmoid(affinity) instead of affinity"),
     FIELD(router_theta, CS_FLOAT, 0, 1e6, "0.1", "weight of the hybrid term"),
     FIELD(balance_loss_coef, CS_FLOAT, 0, 1e6, "0.01", "weight of the gate's balance loss (routed steps)"),
@@ -99,30 +104,33 @@ bool nn_moe_init(nn_moe *l, nn_params *set, const char *prefix, const nn_moe_con
 
 /* ---- experts ------------------------------------------------------------------------------------------------- */
 
+static nn_ffn_weights weights_of(const nn_moe *l)
+{
+    return (nn_ffn_weights){l->w1, l->b1, l->w2, l->b2, l->w3};
+}
+
 nn_tensor *nn_moe_experts_routed(nn_tape *tape, const nn_moe *l, nn_tensor *x, nn_tensor *indices, nn_tensor *weights)
 {
+    nn_ffn_weights w = weights_of(l);
     nn_plan plan;
     if (!nn_moe_plan(tape, indices, l->config.experts, &plan))
         return NULL;
-    nn_tensor *xs = nn_moe_permute(tape, x, &plan), *h = nn_grouped_linear(tape, xs, l->w1, l->b1, plan.offsets);
-    if (l->kind == NN_FFN_SWIGLU)
-        h = nn_gated(tape, h, nn_grouped_linear(tape, xs, l->w3, NULL, plan.offsets), NN_SILU);
-    else
-        h = nn_activate(tape, h, (enum nn_activation)nn_ffn_activation(l->kind));
-    return nn_moe_combine(tape, nn_grouped_linear(tape, h, l->w2, l->b2, plan.offsets), weights, &plan);
+    nn_tensor *ys = nn_grouped_ffn(tape, x, &w, (enum nn_activation)nn_ffn_activation(l->kind), &plan);
+    return nn_moe_combine(tape, ys, weights, &plan);
 }
 
-nn_tensor *nn_moe_experts_dense(nn_tape *tape, const nn_moe *l, nn_tensor *x)
+bool nn_moe_compete(nn_tape *tape, const nn_moe *l, nn_tensor *x, nn_competition_result *out)
 {
-    if (!x)
-        return NULL;
-    nn_tensor *tokens = nn_reshape(tape, x, 2, (const int64_t[]){nn_rows(x), l->in});
-    nn_tensor *h = nn_expert_linear(tape, tokens, l->w1, l->b1);
-    if (l->kind == NN_FFN_SWIGLU)
-        h = nn_gated(tape, h, nn_expert_linear(tape, tokens, l->w3, NULL), NN_SILU);
-    else
-        h = nn_activate(tape, h, (enum nn_activation)nn_ffn_activation(l->kind));
-    return nn_expert_linear(tape, h, l->w2, l->b2);
+    nn_ffn_weights w = weights_of(l);
+    const nn_moe_config *c = &l->config;
+    return nn_competition(tape, x, &w,
+                          (nn_competition_params){
+                              .activation = nn_ffn_activation(l->kind),
+                              .affinity = c->affinity,
+                              .top_k = c->top_k,
+                              .recompute = c->competition_memory == NN_COMPETITION_RECOMPUTE,
+                          },
+                          out);
 }
 
 /* ---- the layer ----------------------------------------------------------------------------------------------- */
@@ -133,10 +141,7 @@ bool nn_moe_forward(nn_tape *tape, const nn_moe *l, nn_tensor *x, bool training,
     if (x && nn_cols(x) != l->in)
         return cs_fail("mixture of experts: tokens of %lld columns, but its experts take %lld", (long long)nn_cols(x),
                        (long long)l->in);
-    enum nn_dtype precision = nn_tape_set_precision(tape, NN_F32);
-    bool ok = x && l->router->forward(tape, l, nn_cast(tape, x, NN_F32), training, result->competed, result);
-    nn_tape_set_precision(tape, precision);
-    return ok && result->output;
+    return x && l->router->forward(tape, l, x, training, result->competed, result) && result->output;
 }
 
 float nn_moe_coefficient(const nn_moe *l, int k, const nn_moe_result *result)

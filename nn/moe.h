@@ -13,12 +13,16 @@ extern const char *const nn_ffn_names[]; /* NULL-ended */
 /* enum nn_activation of a kind that is not gated. */
 int nn_ffn_activation(enum nn_ffn kind);
 
+/* What a competing step keeps for its backward pass. */
+enum nn_competition_memory { NN_COMPETITION_STORE, NN_COMPETITION_RECOMPUTE };
+
 typedef struct nn_moe_config {
     int experts;  /* 0 = dense */
     int top_k;
     int hidden;   /* of an expert; 0 = as the dense block */
     int router;   /* index into nn_router_names */
     int affinity; /* enum nn_affinity_kind */
+    int competition_memory; /* enum nn_competition_memory */
     bool hybrid, norm_sigmoid;
     float router_theta;
     float balance_loss_coef, router_z_loss_coef, router_loss_coef, diversity_loss_coef, bal_comp_loss_coef;
@@ -50,7 +54,7 @@ typedef struct nn_moe_result {
     bool competed;
     nn_tensor *load, *entropy;      /* for the log: [E] and [1], see nn_routing_result */
     /* For whoever looks closer: gate logits, what the routing operator gave (losses also outside training), and in
-     * competition the outputs of all experts [E, T, out] and their affinities. */
+     * competition the affinities and, where they are stored, the outputs of all experts [E, T, out]. */
     nn_tensor *logits, *expert_outputs, *affinities;
     nn_routing_result routing;
 } nn_moe_result;

@@ -3,11 +3,11 @@
 #ifndef NN_MOE_OPS_H
 #define NN_MOE_OPS_H
 
-#include "nn/nn.h"
+#include "nn/ops.h"
 
 enum { NN_MAX_EXPERTS = 256 };
 
-/* ---- routing (nn/op_route.c, nn/op_compete.c) ---- */
+/* ---- routing (nn/op_route.c, nn/op_compete.c, nn/op_competition.c) ---- */
 
 /* What a routing operator gives. Gradients flow from weights, balance and second. */
 typedef struct nn_routing_result {
@@ -50,13 +50,30 @@ enum nn_affinity_kind {
     NN_AFFINITY_SILU,
     NN_AFFINITY_KINDS,
 };
-/* s [T, E] of expert outputs y [E, T, C]. */
-nn_tensor *nn_affinity(nn_tape *tape, nn_tensor *y, enum nn_affinity_kind kind);
 
-/* Diversity loss [1] (3.1) of the outputs y [E, T, C] of the winners indices [.., K]. */
-nn_tensor *nn_diversity(nn_tape *tape, nn_tensor *y, nn_tensor *indices);
+typedef struct nn_competition_params {
+    int32_t activation; /* enum nn_activation */
+    int32_t affinity;   /* enum nn_affinity_kind */
+    int32_t top_k;
+    int32_t recompute; /* keep nothing of the experts but affinities and winners; evaluate them again in backward */
+    int32_t chunk;     /* experts evaluated at a time where recomputing; 0: a few tens of megabytes of them */
+} nn_competition_params;
 
-/* ---- dispatch (nn/op_plan.c, nn/op_combine.c) ---- */
+typedef struct nn_competition_result {
+    nn_tensor *affinities; /* [T, E] */
+    nn_tensor *winners;    /* [T, K, C]: outputs of the K experts of the largest affinity, best first */
+    nn_tensor *outputs;    /* [E, T, C] of all experts; no gradient; NULL where recomputed */
+} nn_competition_result;
+
+/* Every expert's output for every token of x [.., in], each evaluated once, and the winners (2.3). The weights are
+ * stacked: w1 [E, hidden, in] and so on. */
+bool nn_competition(nn_tape *tape, nn_tensor *x, const nn_ffn_weights *w, nn_competition_params params,
+                    nn_competition_result *out);
+
+/* Diversity loss [1] (3.1) of the winners' outputs y [T, K, C]. */
+nn_tensor *nn_diversity(nn_tape *tape, nn_tensor *y);
+
+/* ---- dispatch (nn/op_plan.c, nn/op_ffn.c, nn/op_combine.c) ---- */
 
 typedef struct nn_plan {
     nn_tensor *offsets; /* [E + 1] I32: where each expert's rows begin */
@@ -66,11 +83,10 @@ typedef struct nn_plan {
 
 /* Stable counting sort of indices [.., K] by expert; all on the device. */
 bool nn_moe_plan(nn_tape *tape, nn_tensor *indices, int experts, nn_plan *out);
-/* [T K, C]: x's row of each sorted row; x [.., C] with T rows. */
-nn_tensor *nn_moe_permute(nn_tape *tape, nn_tensor *x, const nn_plan *plan);
-/* [.., C]: sum over k of weights [.., K] times the sorted rows ys [T K, C]. */
+/* [T K, out]: the experts' outputs of the sorted rows; x [.., in] with T rows, weights stacked as in nn_competition(). */
+nn_tensor *nn_grouped_ffn(nn_tape *tape, nn_tensor *x, const nn_ffn_weights *w, enum nn_activation activation,
+                          const nn_plan *plan);
+/* [.., C]: sum over k of weights [.., K] times the sorted rows ys [T K, C], or without a plan times ys [T, K, C]. */
 nn_tensor *nn_moe_combine(nn_tape *tape, nn_tensor *ys, nn_tensor *weights, const nn_plan *plan);
-/* [.., C]: sum over k of weights [.., K] times y [E, T, C] of the experts indices [.., K]. */
-nn_tensor *nn_moe_combine_dense(nn_tape *tape, nn_tensor *y, nn_tensor *weights, nn_tensor *indices);
 
 #endif

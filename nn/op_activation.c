@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "base/error.h"
+#include "nn/activation.h"
 #include "nn/launch.h"
 #include "nn/op_table.h"
 #include "nn/op_util.h"
@@ -67,22 +68,39 @@ static bool forward(nn_exec *x, const nn_node *n)
     });
 }
 
-static bool launch_backward(nn_exec *x, const nn_node *n, vk_bind da, vk_bind db, uint32_t flags)
+static bool launch_gradients(vk_device *device, uint32_t kind, int64_t count, const nn_row_bind values[3],
+                             nn_row_bind da, nn_row_bind db, uint32_t flags)
 {
-    nn_flat f = nn_flat_shape(nn_device(x), nn_count(n->in[0]));
-    nn_row_bind a = nn_row_din(da, n->in[0], f.cols), b = nn_row_din(db, n->in[1], f.cols);
-    return nn_launch_rows(nn_device(x), &(nn_launch){
+    nn_flat f = nn_flat_shape(device, count);
+    return nn_launch_rows(device, &(nn_launch){
         .kernel = "activation_backward",
         .rows = f.rows,
         .cols = f.cols,
         .width = f.width,
-        .bind = {nn_row_in(n->in[0], f.cols), nn_row_in(n->in[1], f.cols), nn_row_dout(n->out[0], f.cols), a, b,
-                 nn_row_old(a, flags & NN_ADD_A), nn_row_old(b, flags & NN_ADD_B)},
-        .spec = {kind_of(n), n->in[1] != NULL},
+        .bind = {values[0], values[1], values[2], da, db, nn_row_old(da, flags & NN_ADD_A),
+                 nn_row_old(db, flags & NN_ADD_B)},
+        .spec = {kind, values[1].bind.range.block != NULL},
         .push = &flags,
         .push_bytes = sizeof flags,
-        .flops = 2 * flops(n),
+        .flops = 60.0 * (double)count,
     });
+}
+
+bool nn_gated_backward(vk_device *device, int kind, int64_t count, enum nn_dtype type, const nn_gated_ranges *r)
+{
+    uint64_t stride = (uint64_t)nn_flat_shape(device, count).cols * nn_dtype_size(type);
+    const nn_row_bind values[] = {{{r->a, VK_READ}, stride, true, type}, {{r->b, VK_READ}, stride, true, type},
+                                  {{r->dy, VK_READ}, stride, true, type}};
+    return launch_gradients(device, (uint32_t)kind, count, values, (nn_row_bind){{r->da, VK_WRITE}, stride, false, type},
+                            (nn_row_bind){{r->db, VK_WRITE}, stride, false, type}, NN_WANT_A | NN_WANT_B);
+}
+
+static bool launch_backward(nn_exec *x, const nn_node *n, vk_bind da, vk_bind db, uint32_t flags)
+{
+    int64_t count = nn_count(n->in[0]), cols = nn_flat_shape(nn_device(x), count).cols;
+    const nn_row_bind values[] = {nn_row_in(n->in[0], cols), nn_row_in(n->in[1], cols), nn_row_dout(n->out[0], cols)};
+    return launch_gradients(nn_device(x), kind_of(n), count, values, nn_row_din(da, n->in[0], cols),
+                            nn_row_din(db, n->in[1], cols), flags);
 }
 
 static bool backward(nn_exec *x, const nn_node *n)
@@ -99,7 +117,7 @@ static double sigmoid(double x)
 
 static const double root_2_over_pi = 0.79788456080286535588;
 
-static double value(uint32_t kind, double x)
+double nn_ref_activation(uint32_t kind, double x)
 {
     switch (kind) {
     case NN_GELU_ERF:
@@ -115,7 +133,7 @@ static double value(uint32_t kind, double x)
     }
 }
 
-static double derivative(uint32_t kind, double x)
+double nn_ref_activation_slope(uint32_t kind, double x)
 {
     double s, t;
     switch (kind) {
@@ -139,7 +157,7 @@ static void ref_forward(const nn_ref *r)
 {
     int64_t count = nn_count(r->node->in[0]);
     for (int64_t i = 0; i < count; i++)
-        r->out[0][i] = value(kind_of(r->node), r->in[0][i]) * (r->in[1] ? r->in[1][i] : 1);
+        r->out[0][i] = nn_ref_activation(kind_of(r->node), r->in[0][i]) * (r->in[1] ? r->in[1][i] : 1);
 }
 
 static void ref_backward(const nn_ref *r)
@@ -148,9 +166,9 @@ static void ref_backward(const nn_ref *r)
     for (int64_t i = 0; i < count; i++) {
         double dy = r->dout[0][i], x = r->in[0][i];
         if (r->din[0])
-            r->din[0][i] += dy * derivative(kind_of(r->node), x) * (r->in[1] ? r->in[1][i] : 1);
+            r->din[0][i] += dy * nn_ref_activation_slope(kind_of(r->node), x) * (r->in[1] ? r->in[1][i] : 1);
         if (r->in[1] && r->din[1])
-            r->din[1][i] += dy * value(kind_of(r->node), x);
+            r->din[1][i] += dy * nn_ref_activation(kind_of(r->node), x);
     }
 }
 

@@ -8,55 +8,47 @@
 #include "nn/op_table.h"
 #include "nn/op_util.h"
 
-enum { IN_Y, IN_INDICES };
 enum { OUT_LOSS, OUT_PRODUCTS /* y_i . y_j, for backward */ };
 
-nn_tensor *nn_diversity(nn_tape *tape, nn_tensor *y, nn_tensor *indices)
+nn_tensor *nn_diversity(nn_tape *tape, nn_tensor *y)
 {
-    nn_tensor *in[] = {y, indices}, *out[2];
-    nn_apply(tape, &nn_op_diversity, NULL, in, 2, out);
+    nn_tensor *out[2];
+    nn_apply(tape, &nn_op_diversity, NULL, &y, 1, out);
     return out[OUT_LOSS];
 }
 
 static bool infer(nn_node *n)
 {
-    const nn_tensor *y = n->in[IN_Y], *indices = n->in[IN_INDICES];
-    if (!nn_expect_floats("diversity", "y", y) ||
-        !nn_expect_integers("diversity", "indices", indices, nn_count(indices)))
+    const nn_tensor *y = n->in[0];
+    if (!nn_expect_values("diversity", "y", y))
         return false;
-    if (y->dims != 3 || nn_rows(indices) != y->shape[1] || nn_cols(indices) > y->shape[0])
-        return cs_fail("diversity: y %s must be [experts, tokens, columns] and fit indices %s", nn_shape_string(y).text,
-                       nn_shape_string(indices).text);
-    int64_t top_k = nn_cols(indices);
+    if (y->dims != 3)
+        return cs_fail("diversity: y %s must be [tokens, winners, columns]", nn_shape_string(y).text);
     *n->out[OUT_LOSS] = (nn_tensor){.dtype = NN_F32, .dims = 1, .shape = {1}};
-    *n->out[OUT_PRODUCTS] = (nn_tensor){.dtype = NN_F32, .dims = 3, .shape = {y->shape[1], top_k, top_k}};
+    *n->out[OUT_PRODUCTS] = (nn_tensor){.dtype = NN_F32, .dims = 3, .shape = {y->shape[0], y->shape[1], y->shape[1]}};
     return true;
 }
 
 static double flops(const nn_node *n)
 {
-    int64_t top_k = nn_cols(n->in[IN_INDICES]);
-    return (double)(top_k * (top_k + 1) * nn_rows(n->in[IN_INDICES]) * nn_cols(n->in[IN_Y]));
+    return (double)(nn_count(n->in[0]) * (n->in[0]->shape[1] + 1));
 }
 
 static bool forward(nn_exec *x, const nn_node *n)
 {
-    const nn_tensor *y = n->in[IN_Y];
-    int64_t tokens = y->shape[1], top_k = nn_cols(n->in[IN_INDICES]);
+    const nn_tensor *y = n->in[0];
+    int64_t tokens = y->shape[0], top_k = y->shape[1], cols = nn_cols(y);
     vk_bind losses = nn_scratch(x, (uint64_t)tokens * 4),
             partials = nn_scratch(x, (uint64_t)nn_reduce_partials(tokens) * 4);
-    uint32_t push = (uint32_t)tokens;
     return nn_launch_rows(nn_device(x), &(nn_launch){
         .kernel = "diversity",
         .rows = tokens,
-        .cols = nn_cols(y),
-        .width = nn_narrow_width(nn_cols(y)),
+        .cols = cols,
+        .width = nn_row_width(nn_device(x), cols),
         .reduce = true,
-        .bind = {{nn_read_bind(n->in[IN_INDICES]), (uint64_t)top_k * 4}, {nn_read_bind(y), 0},
-                 {nn_write_bind(n->out[OUT_PRODUCTS]), (uint64_t)(top_k * top_k) * 4}, {losses, 4}},
+        .bind = {nn_row_in(y, top_k * cols), {nn_write_bind(n->out[OUT_PRODUCTS]), (uint64_t)(top_k * top_k) * 4},
+                 {losses, 4}},
         .spec = {(uint32_t)top_k},
-        .push = &push,
-        .push_bytes = sizeof push,
         .flops = flops(n),
     }) && nn_reduce_range(nn_device(x), losses, tokens, false, 1.0f / (float)tokens, partials,
                           nn_write_bind(n->out[OUT_LOSS]));
@@ -64,24 +56,21 @@ static bool forward(nn_exec *x, const nn_node *n)
 
 static bool backward(nn_exec *x, const nn_node *n)
 {
-    const nn_tensor *y = n->in[IN_Y];
-    int64_t tokens = y->shape[1], top_k = nn_cols(n->in[IN_INDICES]);
+    const nn_tensor *y = n->in[0];
+    int64_t tokens = y->shape[0], top_k = y->shape[1], cols = nn_cols(y);
     bool accumulate;
-    vk_bind dy = nn_din_bind(x, n->in[IN_Y], &accumulate);
-    /* The kernel adds to the winners only. */
-    if (!accumulate && !vk_fill(nn_device(x), dy.range, 0))
-        return false;
-    uint32_t push = (uint32_t)tokens;
+    nn_row_bind dy = nn_row_din(nn_din_bind(x, n->in[0], &accumulate), y, top_k * cols);
+    uint32_t push[] = {(uint32_t)tokens, accumulate};
     return nn_launch_rows(nn_device(x), &(nn_launch){
         .kernel = "diversity_backward",
         .rows = tokens,
-        .cols = nn_cols(y),
-        .width = nn_narrow_width(nn_cols(y)),
-        .bind = {{nn_read_bind(n->in[IN_INDICES]), (uint64_t)top_k * 4}, {nn_read_bind(y), 0},
-                 {nn_read_bind(n->out[OUT_PRODUCTS]), (uint64_t)(top_k * top_k) * 4},
-                 {nn_dout_bind(n->out[OUT_LOSS]), 0}, {{dy.range, VK_READ | VK_WRITE}, 0}},
+        .cols = cols,
+        .width = nn_row_width(nn_device(x), cols),
+        .reduce = true,
+        .bind = {nn_row_in(y, top_k * cols), {nn_read_bind(n->out[OUT_PRODUCTS]), (uint64_t)(top_k * top_k) * 4},
+                 {nn_dout_bind(n->out[OUT_LOSS]), 0}, dy, nn_row_old(dy, accumulate)},
         .spec = {(uint32_t)top_k},
-        .push = &push,
+        .push = push,
         .push_bytes = sizeof push,
         .flops = flops(n),
     });
@@ -91,24 +80,18 @@ static bool backward(nn_exec *x, const nn_node *n)
 
 static const double least_norm = 1e-12;
 
-static const double *winner(const nn_ref *r, int64_t t, int64_t k)
-{
-    const nn_tensor *y = r->node->in[IN_Y];
-    int64_t e = (int64_t)r->in[IN_INDICES][t * nn_cols(r->node->in[IN_INDICES]) + k];
-    return r->in[IN_Y] + (e * y->shape[1] + t) * nn_cols(y);
-}
-
 static void ref_forward(const nn_ref *r)
 {
-    int64_t tokens = r->node->in[IN_Y]->shape[1], cols = nn_cols(r->node->in[IN_Y]),
-            K = nn_cols(r->node->in[IN_INDICES]);
+    const nn_tensor *y = r->node->in[0];
+    int64_t tokens = y->shape[0], K = y->shape[1], cols = nn_cols(y);
     double loss = 0;
     for (int64_t t = 0; t < tokens; t++) {
+        const double *rows = r->in[0] + t * K * cols;
         double *gram = r->out[OUT_PRODUCTS] + t * K * K;
         for (int64_t i = 0; i < K * K; i++) {
             gram[i] = 0;
             for (int64_t c = 0; c < cols; c++)
-                gram[i] += winner(r, t, i / K)[c] * winner(r, t, i % K)[c];
+                gram[i] += rows[i / K * cols + c] * rows[i % K * cols + c];
         }
         for (int64_t i = 0; i < K; i++)
             for (int64_t j = 0; j < K; j++)
@@ -121,49 +104,36 @@ static void ref_forward(const nn_ref *r)
 
 static void ref_backward(const nn_ref *r)
 {
-    int64_t tokens = r->node->in[IN_Y]->shape[1], cols = nn_cols(r->node->in[IN_Y]),
-            K = nn_cols(r->node->in[IN_INDICES]);
+    const nn_tensor *y = r->node->in[0];
+    int64_t tokens = y->shape[0], K = y->shape[1], cols = nn_cols(y);
     double scale = r->dout[OUT_LOSS][0] * 2 / (double)(tokens * K * K);
     for (int64_t t = 0; t < tokens; t++) {
-        const double *gram = r->out[OUT_PRODUCTS] + t * K * K;
+        const double *gram = r->out[OUT_PRODUCTS] + t * K * K, *rows = r->in[0] + t * K * cols;
         for (int64_t i = 0; i < K; i++) {
-            double *d = r->din[IN_Y] + (winner(r, t, i) - r->in[IN_Y]), norm = sqrt(gram[i * K + i]);
+            double *d = r->din[0] + (t * K + i) * cols, norm = sqrt(gram[i * K + i]);
             for (int64_t j = 0; j < K && norm > least_norm; j++) {
                 double other = fmax(sqrt(gram[j * K + j]), least_norm), cosine = gram[i * K + j] / (norm * other);
                 for (int64_t c = 0; c < cols && j != i; c++)
-                    d[c] += scale * (winner(r, t, j)[c] / other - cosine * winner(r, t, i)[c] / norm) / norm;
+                    d[c] += scale * (rows[j * cols + c] / other - cosine * rows[i * cols + c] / norm) / norm;
             }
         }
     }
 }
 
-/* Different experts for the choices of a token. */
-static void fill_winners(const nn_case *c, int i, double *const *values)
-{
-    int64_t top_k = c->in[i].shape[1], experts = c->in[IN_Y].shape[0];
-    for (int64_t pair = 0; pair < c->in[i].shape[0] * top_k; pair++)
-        values[i][pair] = (double)((pair / top_k * 5 + pair % top_k) % experts);
-}
-
 static const nn_case cases[] = {
-    {.name = "K 2", .in = {{NN_F32, 3, {4, 33, 64}, NN_FILL_NORMAL}, {NN_I32, 2, {33, 2}, NN_FILL_CUSTOM}},
-     .fill = fill_winners},
-    {.name = "K 3, odd width", .in = {{NN_F32, 3, {5, 7, 9}, NN_FILL_NORMAL}, {NN_I32, 2, {7, 3}, NN_FILL_CUSTOM}},
-     .fill = fill_winners},
-    {.name = "K 8", .in = {{NN_F32, 3, {8, 3, 12}, NN_FILL_NORMAL}, {NN_I32, 2, {3, 8}, NN_FILL_CUSTOM}},
-     .fill = fill_winners},
-    {.name = "K 1", .in = {{NN_F32, 3, {2, 3, 8}, NN_FILL_NORMAL}, {NN_I32, 2, {3, 1}, NN_FILL_CUSTOM}},
-     .fill = fill_winners},
-    {.name = "[4, 2048, 512], K 2",
-     .in = {{NN_F32, 3, {4, 2048, 512}, NN_FILL_NORMAL}, {NN_I32, 2, {2048, 2}, NN_FILL_CUSTOM}},
-     .fill = fill_winners, .bench = true},
+    {.name = "K 2", .in = {{NN_F32, 3, {33, 2, 64}, NN_FILL_NORMAL}}},
+    {.name = "K 3, odd width", .in = {{NN_F32, 3, {7, 3, 9}, NN_FILL_NORMAL}}},
+    {.name = "K 8", .in = {{NN_F32, 3, {3, 8, 12}, NN_FILL_NORMAL}}},
+    {.name = "K 1", .in = {{NN_F32, 3, {3, 1, 8}, NN_FILL_NORMAL}}},
+    {.name = "[2048, 2, 512]", .in = {{NN_F32, 3, {2048, 2, 512}, NN_FILL_NORMAL}}, .bench = true},
 };
 
 const nn_op nn_op_diversity = {
     .name = "diversity",
-    .ins = 2,
+    .ins = 1,
     .outs = 2,
-    .keep_in = 3,
+    .keep_in = 1,
+    .half_in = 1,
     .keep_out = 1 << OUT_PRODUCTS,
     .aux_out = 1 << OUT_PRODUCTS,
     .infer = infer,

@@ -7,16 +7,23 @@
 /* ---- matrix products (nn/op_linear.c, nn/gemm.h) ---- */
 /* y [..., N] = x [..., K] w[N, K]^T + b[N]; b may be NULL. */
 nn_tensor *nn_linear(nn_tape *tape, nn_tensor *x, nn_tensor *w, nn_tensor *b);
-/* The same with y in F32, and w not rounded, whatever the tape's precision: scores. */
-nn_tensor *nn_linear_f32(nn_tape *tape, nn_tensor *x, nn_tensor *w, nn_tensor *b);
 /* y [R, N]: rows offsets[e] .. offsets[e+1]-1 of x [R, K] times w [E, N, K]^T plus b [E, N] (or NULL); offsets [E+1]
  * I32 on the device, offsets[E] = R. */
 nn_tensor *nn_grouped_linear(nn_tape *tape, nn_tensor *x, nn_tensor *w, nn_tensor *b, nn_tensor *offsets);
 /* y [E, T, N] = x [T, K] (the same rows for every expert) or [E, T, K], times w [E, N, K]^T plus b [E, N] (or NULL). */
 nn_tensor *nn_expert_linear(nn_tape *tape, nn_tensor *x, nn_tensor *w, nn_tensor *b);
 
-/* ---- elementwise (nn/op_activation.c, nn/op_add.c) ---- */
+/* ---- feed-forward (nn/op_ffn.c) ---- */
 enum nn_activation { NN_GELU_ERF, NN_GELU_TANH, NN_QUICK_GELU, NN_SILU, NN_RELU };
+/* w1, w3 [hidden, in], w2 [out, hidden], b1 [hidden], b2 [out], of stacked experts with E in front. Biases may be NULL;
+ * with w3 the block is gated. */
+typedef struct nn_ffn_weights {
+    nn_tensor *w1, *b1, *w2, *b2, *w3;
+} nn_ffn_weights;
+/* y [..., out] = w2 act(w1 x + b1) + b2, or gated w2 (act(w1 x + b1) * (w3 x)) + b2; x [..., in]. */
+nn_tensor *nn_feed_forward_block(nn_tape *tape, nn_tensor *x, const nn_ffn_weights *w, enum nn_activation activation);
+
+/* ---- elementwise (nn/op_activation.c, nn/op_add.c) ---- */
 nn_tensor *nn_activate(nn_tape *tape, nn_tensor *x, enum nn_activation kind);
 /* act(a) * b: SwiGLU with NN_SILU. */
 nn_tensor *nn_gated(nn_tape *tape, nn_tensor *a, nn_tensor *b, enum nn_activation kind);

@@ -22,8 +22,8 @@ extern const nn_router nn_router_competesmoe;
 /* Sparse path: sorts the chosen (token, expert) pairs by expert, evaluates each once, mixes. Memory grows with the
  * routed rows. x's shape with `out` columns. */
 nn_tensor *nn_moe_experts_routed(nn_tape *tape, const nn_moe *l, nn_tensor *x, nn_tensor *indices, nn_tensor *weights);
-/* Every expert for every token: [E, T, out]. */
-nn_tensor *nn_moe_experts_dense(nn_tape *tape, const nn_moe *l, nn_tensor *x);
+/* Every expert for every token, and the winners. */
+bool nn_moe_compete(nn_tape *tape, const nn_moe *l, nn_tensor *x, nn_competition_result *out);
 /* Declares `<prefix>.gate.weight` [experts, in] as gate_std says. */
 bool nn_moe_gate_init(nn_moe *l, nn_params *set, const char *prefix);
 

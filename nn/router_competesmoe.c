@@ -20,21 +20,23 @@ static bool compete(nn_tape *tape, const nn_moe *l, nn_tensor *x, nn_moe_result 
 {
     const nn_moe_config *c = &l->config;
     const nn_compete_params params = {c->top_k, c->norm_sigmoid, c->hybrid ? c->router_theta : 0};
-    r->expert_outputs = nn_moe_experts_dense(tape, l, x);
-    nn_tensor *s = nn_affinity(tape, r->expert_outputs, (enum nn_affinity_kind)c->affinity);
-    r->affinities = s && r->logits ? nn_reshape(tape, s, r->logits->dims, r->logits->shape) : NULL;
+    nn_competition_result experts;
+    if (!nn_moe_compete(tape, l, x, &experts))
+        return false;
+    r->expert_outputs = experts.outputs;
+    r->affinities = r->logits ? nn_reshape(tape, experts.affinities, r->logits->dims, r->logits->shape) : NULL;
     if (!nn_compete(tape, r->logits, r->affinities, params, &r->routing))
         return false;
     r->loss[NN_MOE_BALANCE] = r->routing.balance;
     r->loss[NN_MOE_ROUTER] = r->routing.second;
-    r->loss[NN_MOE_DIVERSITY] = nn_diversity(tape, r->expert_outputs, r->routing.indices);
-    r->output = nn_moe_combine_dense(tape, r->expert_outputs, r->routing.weights, r->routing.indices);
+    r->loss[NN_MOE_DIVERSITY] = nn_diversity(tape, experts.winners);
+    r->output = nn_moe_combine(tape, experts.winners, r->routing.weights, NULL);
     return r->loss[NN_MOE_DIVERSITY];
 }
 
 static bool forward(nn_tape *tape, const nn_moe *l, nn_tensor *x, bool training, bool competing, nn_moe_result *r)
 {
-    r->logits = nn_linear_f32(tape, x, l->gate, NULL);
+    r->logits = nn_linear(tape, x, l->gate, NULL);
     bool ok = competing ? compete(tape, l, x, r) : route(tape, l, x, training, r);
     r->load = r->routing.load;
     r->entropy = r->routing.entropy;

@@ -2,26 +2,21 @@
 #extension GL_GOOGLE_include_directive : require
 // Per token: the products of its winners' outputs y_i . y_j, and sum over i != j of their cosines / K^2 (specification
 // 3.1). LANES invocations per token.
-#define PUSH_FIELDS uint tokens;
+#define PUSH_FIELDS
 #include "rows.glsl"
 
 layout(constant_id = 3) const uint TOP_K = 2;
 
-layout(std430, binding = 0) readonly buffer Indices { int indices[]; };  // [T, K]
-VALUES_IN(1, y)                                                          // [E, T, C]
-layout(std430, binding = 2) writeonly buffer Products { float gram[]; }; // [T, K, K]
-layout(std430, binding = 3) writeonly buffer Losses { float loss[]; };   // [T]
+VALUES_IN(0, y)                                                          // [T, K, C]
+layout(std430, binding = 1) writeonly buffer Products { float gram[]; }; // [T, K, K]
+layout(std430, binding = 2) writeonly buffer Losses { float loss[]; };   // [T]
 
 float product(uint token, bool inside, uint i, uint j)
 {
-    uint a = 0u, b = 0u;
-    if (inside) {
-        a = (uint(indices[token * TOP_K + i]) * tokens + first_row + token) * units;
-        b = (uint(indices[token * TOP_K + j]) * tokens + first_row + token) * units;
-    }
+    uint a = (token * TOP_K + i) * units, b = (token * TOP_K + j) * units;
     float sum = 0.0;
     for (uint u = row_lane(); u < (inside ? units : 0u); u += LANES)
-        sum += unit_sum(load_y(a + u) * load_y(b + u));
+        sum += unit_sum(mul(load_y(a + u), load_y(b + u)));
     sum = row_sum(sum);
     if (inside && row_lane() == 0u) {
         gram[(token * TOP_K + i) * TOP_K + j] = sum;

@@ -134,19 +134,21 @@ nn_tensor *mm_decoder_forward(nn_tape *tape, const mm_decoder *d, nn_tensor *x, 
     c->attention = &attention;
     c->past = cache ? cache->used : 0;
     const int64_t tokens = nn_rows(x);
+    nn_stream s = {x, NULL};
     for (int i = 0; i < f->layers; i++) {
         nn_tensor *k = cache ? cache_of_layer(tape, f, cache->k, i) : NULL,
                   *v = cache ? cache_of_layer(tape, f, cache->v, i) : NULL;
         if (recompute)
             nn_recompute_begin(tape);
-        x = nn_block_forward(tape, &d->block[i], x, k, v, c);
-        if (recompute)
+        nn_block_forward(tape, &d->block[i], &s, k, v, c);
+        if (recompute) {
+            nn_stream_sum(tape, &s); /* one tensor to keep instead of two */
             nn_recompute_end(tape);
+        }
     }
     if (cache)
         cache->used += (int)tokens;
-    x = nn_norm_forward(tape, &d->norm, x);
-    return nn_reshape(tape, x, 2, (int64_t[]){tokens, f->width});
+    return nn_reshape(tape, nn_stream_norm(tape, &d->norm, &s), 2, (int64_t[]){tokens, f->width});
 }
 
 nn_tensor *mm_decoder_logits(nn_tape *tape, const mm_decoder *d, nn_tensor *hidden)

@@ -155,14 +155,16 @@ nn_tensor *mm_vision_forward(nn_tape *tape, mm_vision *v, nn_tensor *patches, in
     if (f->pre_norm)
         x = nn_norm_forward(tape, &v->pre, x);
     c->attention = &attention;
+    nn_stream s = {x, NULL};
     for (int i = 0; i < v->blocks; i++) {
         if (recompute)
             nn_recompute_begin(tape);
-        x = nn_block_forward(tape, &v->block[i], x, NULL, NULL, c);
-        if (recompute)
+        nn_block_forward(tape, &v->block[i], &s, NULL, NULL, c);
+        if (recompute) {
+            nn_stream_sum(tape, &s); /* one tensor to keep instead of two */
             nn_recompute_end(tape);
+        }
     }
-    if (f->post_norm)
-        x = nn_norm_forward(tape, &v->post, x);
+    x = f->post_norm ? nn_stream_norm(tape, &v->post, &s) : nn_stream_sum(tape, &s);
     return f->class_token ? take_class(tape, v, x, images) : nn_reshape(tape, x, 2, (int64_t[]){images * p, f->width});
 }

@@ -90,6 +90,17 @@ static uint32_t row_lanes(const vk_caps *caps, int64_t rows, int64_t units)
     return (uint32_t)lanes;
 }
 
+/* Invocations per workgroup, at least the lanes of a row. A CPU driver gives whole workgroups to its cores, so that few
+ * invocations make small ones. */
+static uint32_t group_size(const vk_caps *caps, uint64_t invocations, uint32_t lanes)
+{
+    const uint64_t enough_groups = 32;
+    uint32_t group = GROUP;
+    while (caps->type == VK_TYPE_CPU && group > caps->subgroup_size && invocations / group < enough_groups)
+        group /= 2;
+    return lanes > group ? lanes : group;
+}
+
 /* Drivers on a CPU pay per load and store, hardly per byte. */
 static bool is_wide(const vk_caps *caps)
 {
@@ -133,9 +144,9 @@ static bool launch_slice(vk_device *device, const nn_launch *l, int64_t first, i
     const vk_caps *caps = vk_device_caps(device);
     enum nn_width width = l->width ? l->width : NN_WIDTH_1;
     uint32_t units = (uint32_t)(l->cols / width);
-    uint32_t lanes = l->reduce ? row_lanes(caps, l->rows, units) : 1;
-    uint32_t group = lanes > GROUP ? lanes : GROUP;
+    uint32_t lanes = !l->reduce ? 1 : l->lanes ? l->lanes : row_lanes(caps, l->rows, units);
     uint64_t per_row = l->reduce ? lanes : l->per_row ? (uint64_t)l->per_row : units;
+    uint32_t group = group_size(caps, (uint64_t)rows * per_row, lanes);
     uint32_t push[3 + NN_MAX_ROW_PUSH / 4] = {(uint32_t)rows, units, (uint32_t)first};
     if (l->push_bytes)
         memcpy(push + 3, l->push, l->push_bytes);
@@ -207,6 +218,14 @@ nn_row_bind nn_old_values(vk_bind sum, uint64_t stride, bool accumulate)
         sum.range = (vk_range){0};
     sum.access = VK_READ;
     return (nn_row_bind){sum, stride, true};
+}
+
+uint32_t nn_row_lanes(vk_device *device, int64_t rows, int64_t units, int64_t most_units)
+{
+    int64_t lanes = row_lanes(vk_device_caps(device), rows, units);
+    while (lanes < MAX_LANES && units > most_units * lanes)
+        lanes *= 2;
+    return (uint32_t)lanes;
 }
 
 bool nn_launch_rows(vk_device *device, const nn_launch *l)

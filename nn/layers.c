@@ -43,6 +43,24 @@ nn_tensor *nn_norm_forward(nn_tape *tape, const nn_norm_layer *l, nn_tensor *x)
     return l->bias ? nn_layer_norm(tape, x, l->gain, l->bias, l->eps) : nn_rms_norm(tape, x, l->gain, l->eps);
 }
 
+nn_tensor *nn_stream_norm(nn_tape *tape, const nn_norm_layer *l, nn_stream *s)
+{
+    nn_tensor *addend = s->addend;
+    s->addend = NULL;
+    if (!addend)
+        return nn_norm_forward(tape, l, s->x);
+    return l->bias ? nn_add_layer_norm(tape, s->x, addend, l->gain, l->bias, l->eps, &s->x)
+                   : nn_add_rms_norm(tape, s->x, addend, l->gain, l->eps, &s->x);
+}
+
+nn_tensor *nn_stream_sum(nn_tape *tape, nn_stream *s)
+{
+    if (s->addend)
+        s->x = nn_add(tape, s->x, s->addend);
+    s->addend = NULL;
+    return s->x;
+}
+
 /* ---- feed-forward ----------------------------------------------------------------------------------------------- */
 
 static bool init_part(nn_linear_layer *l, nn_params *set, const char *prefix, const char *name, int64_t in, int64_t out,
@@ -112,17 +130,19 @@ bool nn_block_init(nn_block *l, nn_params *set, const char *prefix, const nn_blo
            nn_feed_forward_init(&l->ffn, set, ffn, c->width, c->hidden, c->width, c->ffn, moe);
 }
 
-nn_tensor *nn_block_forward(nn_tape *tape, const nn_block *l, nn_tensor *x, nn_tensor *cache_k, nn_tensor *cache_v,
-                            nn_pass_context *c)
+void nn_block_forward(nn_tape *tape, const nn_block *l, nn_stream *s, nn_tensor *cache_k, nn_tensor *cache_v,
+                      nn_pass_context *c)
 {
     const nn_block_config *b = &l->config;
-    nn_tensor *qkv = nn_linear_forward(tape, &l->qkv, nn_norm_forward(tape, &l->norm1, x));
+    nn_tensor *qkv = nn_linear_forward(tape, &l->qkv, nn_stream_norm(tape, &l->norm1, s));
     if (b->rope_theta > 0)
         qkv = nn_rope(tape, qkv, c->positions, b->heads + b->kv_heads, b->head_dim, b->rope_theta, b->rope_interleaved);
     nn_tensor *seen = cache_k ? nn_attention_cached(tape, qkv, cache_k, cache_v, *c->attention, c->past, c->open)
                               : nn_attention(tape, qkv, c->segments, *c->attention);
     if (seen)
-        seen = nn_reshape(tape, seen, 3, (int64_t[]){x->shape[0], x->shape[1], nn_cols(seen)});
-    x = nn_add(tape, x, nn_linear_forward(tape, &l->out, seen));
-    return nn_add(tape, x, nn_feed_forward_forward(tape, &l->ffn, nn_norm_forward(tape, &l->norm2, x), c));
+        seen = nn_reshape(tape, seen, 3, (int64_t[]){s->x->shape[0], s->x->shape[1], nn_cols(seen)});
+    s->addend = nn_linear_forward(tape, &l->out, seen);
+    s->addend = nn_feed_forward_forward(tape, &l->ffn, nn_stream_norm(tape, &l->norm2, s), c);
+    if (!s->addend)
+        s->x = NULL; /* an error, and not nothing to add */
 }

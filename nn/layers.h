@@ -23,6 +23,17 @@ typedef struct nn_norm_layer {
 bool nn_norm_init(nn_norm_layer *l, nn_params *set, const char *prefix, int64_t width, bool rms, float eps);
 nn_tensor *nn_norm_forward(nn_tape *tape, const nn_norm_layer *l, nn_tensor *x);
 
+/* The residual stream between the blocks of a stack: its tensor, and what a block has yet to add to it (or NULL), which
+ * the next norm does in its own pass. */
+typedef struct nn_stream {
+    nn_tensor *x, *addend;
+} nn_stream;
+
+/* Adds what is to be added and gives the norm of the sum. */
+nn_tensor *nn_stream_norm(nn_tape *tape, const nn_norm_layer *l, nn_stream *s);
+/* Adds what is to be added where no norm follows, and gives the stream's tensor. */
+nn_tensor *nn_stream_sum(nn_tape *tape, nn_stream *s);
+
 /* Feed-forward block: w2 act(w1 x + b1) + b2, or w2 (silu(w1 x) * (w3 x)) for NN_FFN_SWIGLU (no biases). */
 typedef struct nn_mlp {
     enum nn_ffn kind;
@@ -80,8 +91,9 @@ typedef struct nn_block {
 
 bool nn_block_init(nn_block *l, nn_params *set, const char *prefix, const nn_block_config *config,
                    const nn_moe_config *moe);
-/* x [B, T, width]; cache_k, cache_v [room, kv_heads * head_dim] for generation (B = 1), else NULL. */
-nn_tensor *nn_block_forward(nn_tape *tape, const nn_block *l, nn_tensor *x, nn_tensor *cache_k, nn_tensor *cache_v,
-                            nn_pass_context *c);
+/* Takes the stream, x [B, T, width], through the block; the feed-forward block's output remains to be added. cache_k,
+ * cache_v [room, kv_heads * head_dim] for generation (B = 1), else NULL. */
+void nn_block_forward(nn_tape *tape, const nn_block *l, nn_stream *s, nn_tensor *cache_k, nn_tensor *cache_v,
+                      nn_pass_context *c);
 
 #endif

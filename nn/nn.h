@@ -165,6 +165,8 @@ struct nn_op {
     uint32_t keep_in, keep_out; /* bit i: backward reads input / output i */
     uint32_t aux_out;           /* bit i: float output i is a saved statistic or a log value and takes no gradient */
     uint32_t half_in;           /* bit i: input i may be F16 or BF16 */
+    uint32_t adds_out;          /* bit i: backward adds to the gradient of output i itself (nn_din_bind) and hands it on;
+                                   where nothing has contributed to it, it is not zeroed first */
     bool stops_gradient;        /* backward leaves out a path on purpose (stop-gradient): no finite differences */
     size_t param_bytes;         /* of the operator's parameter struct, <= NN_MAX_PARAM_BYTES */
     /* Checks inputs and parameters and fills dtype, dims, shape of every out[i]; errors name the operator. An output of

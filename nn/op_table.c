@@ -7,6 +7,8 @@
 const nn_op *const nn_op_table[] = {
     &nn_op_activation,
     &nn_op_add,
+    &nn_op_add_layer_norm,
+    &nn_op_add_rms_norm,
     &nn_op_add_rows,
     &nn_op_attention,
     &nn_op_attention_cached,

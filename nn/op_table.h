@@ -6,6 +6,8 @@
 
 extern const nn_op nn_op_activation;
 extern const nn_op nn_op_add;
+extern const nn_op nn_op_add_layer_norm;
+extern const nn_op nn_op_add_rms_norm;
 extern const nn_op nn_op_add_rows;
 extern const nn_op nn_op_attention;
 extern const nn_op nn_op_attention_cached;

@@ -36,6 +36,10 @@ nn_tensor *nn_add_rows(nn_tape *tape, nn_tensor *x, nn_tensor *rows);
 /* ---- rows (nn/op_norm.c, nn/op_softmax.c, nn/op_rope.c) ---- */
 nn_tensor *nn_rms_norm(nn_tape *tape, nn_tensor *x, nn_tensor *gain, float eps);
 nn_tensor *nn_layer_norm(nn_tape *tape, nn_tensor *x, nn_tensor *gain, nn_tensor *bias, float eps);
+/* The norm of sum = x + y, in one pass over both. */
+nn_tensor *nn_add_rms_norm(nn_tape *tape, nn_tensor *x, nn_tensor *y, nn_tensor *gain, float eps, nn_tensor **sum);
+nn_tensor *nn_add_layer_norm(nn_tape *tape, nn_tensor *x, nn_tensor *y, nn_tensor *gain, nn_tensor *bias, float eps,
+                             nn_tensor **sum);
 nn_tensor *nn_softmax(nn_tape *tape, nn_tensor *x);
 /* Largest k of each row in descending order, lowest index first among equals: values [..., k] and indices [..., k] I32.
  */

@@ -413,7 +413,7 @@ static bool run_backward(nn_exec *x, const nn_node *n)
         return true;
     for (int i = 0; i < n->outs; i++) {
         nn_tensor *t = n->out[i];
-        if (!t->wants_grad || t->grad_started)
+        if (!t->wants_grad || t->grad_started || n->op->adds_out & 1u << i)
             continue;
         if (!allocate(x->tape, t, &t->grad, n->op->name) || !vk_fill(x->tape->device, t->grad, 0))
             return false;

@@ -1,18 +1,24 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 
-// y = (x - mean) / sqrt(variance + eps) * gain + bias of each row; without LAYER mean and bias are 0 (RMSNorm).
-// stats [rows, 2]: mean and reciprocal deviation, for the backward pass. LANES invocations per row.
+// Of each row of x, or with SUM of sum = x + y: result = (row - mean) / sqrt(variance + eps) * gain + bias; without
+// LAYER mean and bias are 0 (RMSNorm). stats [rows, 2]: mean and reciprocal deviation, for the backward pass. LANES
+// invocations per row, which hold HELD units each.
 #define PUSH_FIELDS float eps;
 #include "rows.glsl"
 
 layout(constant_id = 3) const bool LAYER = false;
+layout(constant_id = 4) const bool SUM = false;
+layout(constant_id = 5) const uint HELD = 1;
 
 VALUES_IN(0, x)
-VALUES_IN(1, gain)
-VALUES_IN(2, bias)
-VALUES_OUT(3, y)
-layout(std430, binding = 4) writeonly buffer Stats { vec2 stats[]; };
+VALUES_IN(1, y)
+VALUES_IN(2, gain)
+VALUES_IN(3, bias)
+VALUES_OUT(4, sum)
+VALUES_OUT(5, result)
+layout(std430, binding = 6) writeonly buffer Stats { vec2 stats[]; };
 
 void main()
 {
@@ -20,24 +26,37 @@ void main()
     uint begin = row * units;
     uint end = row < rows ? units : 0u;
     float columns = float(units * WIDTH);
-    float mean = 0.0;
-    if (LAYER) {
-        float sum = 0.0;
-        for (uint u = row_lane(); u < end; u += LANES)
-            sum += unit_sum(load_x(begin + u));
-        mean = row_sum(sum) / columns;
+    Unit held[HELD];
+    float total = 0.0;
+    [[unroll]] for (uint k = 0u; k < HELD; k++) {
+        uint u = row_lane() + k * LANES;
+        held[k] = unit_of(0.0);
+        if (u < end) {
+            held[k] = load_x(begin + u);
+            if (SUM) {
+                held[k] += load_y(begin + u);
+                store_sum(begin + u, held[k], false);
+            }
+            if (LAYER)
+                total += unit_sum(held[k]);
+        }
     }
+    float mean = LAYER ? row_sum(total) / columns : 0.0;
     float squares = 0.0;
-    for (uint u = row_lane(); u < end; u += LANES) {
-        Unit centred = load_x(begin + u) - mean;
-        squares += unit_sum(mul(centred, centred));
+    [[unroll]] for (uint k = 0u; k < HELD; k++) {
+        held[k] -= mean;
+        if (row_lane() + k * LANES < end)
+            squares += unit_sum(mul(held[k], held[k]));
     }
     float scale = 1.0 / sqrt(row_sum(squares) / columns + eps);
-    for (uint u = row_lane(); u < end; u += LANES) {
-        Unit v = mul((load_x(begin + u) - mean) * scale, load_gain(u));
-        if (LAYER)
-            v += load_bias(u);
-        store_y(begin + u, v, false);
+    [[unroll]] for (uint k = 0u; k < HELD; k++) {
+        uint u = row_lane() + k * LANES;
+        if (u < end) {
+            Unit v = mul(held[k] * scale, load_gain(u));
+            if (LAYER)
+                v += load_bias(u);
+            store_result(begin + u, v, false);
+        }
     }
     if (row < rows && row_lane() == 0u)
         stats[row] = vec2(mean, scale);

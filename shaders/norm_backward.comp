@@ -1,39 +1,74 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 
 // With n = (x - mean) scale and g = dy gain: dx = scale (g - mean(g) - n mean(g n)); without LAYER the mean(g) term is
-// absent. LANES invocations per row.
-#define PUSH_FIELDS uint accumulate;
+// absent. Also partial sums over `chunk_rows` rows, in order, of dy n (the gain's gradient) and, with LAYER, of dy (the
+// bias's); bias_sum.comp adds the chunks. LANES invocations take a chunk row by row and hold HELD units of each.
+#define PUSH_FIELDS uint in_rows, chunk_rows, flags;
 #include "rows.glsl"
 
 layout(constant_id = 3) const bool LAYER = false;
+layout(constant_id = 4) const uint HELD = 1;
+
+const uint WANT_X = 1u;
+const uint ADD_X = 2u;
 
 VALUES_IN(0, x)
 VALUES_IN(1, gain)
 layout(std430, binding = 2) readonly buffer Stats { vec2 stats[]; };
 VALUES_IN(3, dy)
 VALUES_SUM(4, 5, dx)
+VALUES_OUT(6, gain_sum)
+VALUES_OUT(7, bias_sum)
 
 void main()
 {
-    uint row = row_index();
-    uint begin = row * units;
-    uint end = row < rows ? units : 0u;
+    uint chunk = row_index();
+    uint first = chunk * chunk_rows;
+    uint count = chunk < rows ? min(chunk_rows, in_rows - (first_row + chunk) * chunk_rows) : 0u;
     float columns = float(units * WIDTH);
-    vec2 stat = row < rows ? stats[row] : vec2(0.0);
-    float sum = 0.0;
-    float product = 0.0;
-    for (uint u = row_lane(); u < end; u += LANES) {
-        Unit g = mul(load_dy(begin + u), load_gain(u));
-        if (LAYER)
-            sum += unit_sum(g);
-        product += unit_sum(mul(g, load_x(begin + u) - stat.x));
+    Unit gains[HELD], gain_sums[HELD], bias_sums[HELD], g[HELD], n[HELD];
+    [[unroll]] for (uint k = 0u; k < HELD; k++) {
+        uint u = row_lane() + k * LANES;
+        gains[k] = u < units ? load_gain(u) : unit_of(0.0);
+        gain_sums[k] = bias_sums[k] = unit_of(0.0);
     }
-    float mean_g = LAYER ? row_sum(sum) / columns : 0.0;
-    float mean_gn = row_sum(product) * stat.y / columns;
-    for (uint u = row_lane(); u < end; u += LANES) {
-        Unit g = mul(load_dy(begin + u), load_gain(u));
-        Unit n = (load_x(begin + u) - stat.x) * stat.y;
-        add_dx(begin + u, (g - mean_g - n * mean_gn) * stat.y, accumulate != 0u);
+    for (uint r = 0u; r < chunk_rows; r++) {
+        uint begin = (first + r) * units;
+        uint end = r < count ? units : 0u;
+        vec2 stat = r < count ? stats[first + r] : vec2(0.0);
+        float sum = 0.0;
+        float product = 0.0;
+        [[unroll]] for (uint k = 0u; k < HELD; k++) {
+            uint u = row_lane() + k * LANES;
+            g[k] = n[k] = unit_of(0.0);
+            if (u < end) {
+                Unit d = load_dy(begin + u);
+                n[k] = (load_x(begin + u) - stat.x) * stat.y;
+                g[k] = mul(d, gains[k]);
+                gain_sums[k] += mul(d, n[k]);
+                if (LAYER) {
+                    bias_sums[k] += d;
+                    sum += unit_sum(g[k]);
+                }
+                product += unit_sum(mul(g[k], n[k]));
+            }
+        }
+        float mean_g = LAYER ? row_sum(sum) / columns : 0.0;
+        float mean_gn = row_sum(product) / columns;
+        [[unroll]] for (uint k = 0u; k < HELD; k++) {
+            uint u = row_lane() + k * LANES;
+            if (u < end && (flags & WANT_X) != 0u)
+                add_dx(begin + u, (g[k] - mean_g - n[k] * mean_gn) * stat.y, (flags & ADD_X) != 0u);
+        }
+    }
+    [[unroll]] for (uint k = 0u; k < HELD; k++) {
+        uint u = row_lane() + k * LANES;
+        if (count > 0u && u < units) {
+            store_gain_sum(chunk * units + u, gain_sums[k], false);
+            if (LAYER)
+                store_bias_sum(chunk * units + u, bias_sums[k], false);
+        }
     }
 }

@@ -10,6 +10,7 @@
 
 #ifdef WIDE
 #extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
+#extension GL_KHR_shader_subgroup_shuffle : require
 #endif
 
 #include "common.glsl"
@@ -55,6 +56,13 @@ float row_sum(float v)
 {
     if (LANES == 1)
         return v;
+#ifdef WIDE
+    if (LANES <= gl_SubgroupSize) {
+        for (uint step = LANES / 2; step > 0; step /= 2)
+            v += subgroupShuffleXor(v, step);
+        return v;
+    }
+#endif
     uint i = gl_LocalInvocationIndex;
     barrier(); // an earlier reduction may still be read
     row_shared[i] = v;
@@ -71,6 +79,13 @@ float row_max(float v)
 {
     if (LANES == 1)
         return v;
+#ifdef WIDE
+    if (LANES <= gl_SubgroupSize) {
+        for (uint step = LANES / 2; step > 0; step /= 2)
+            v = max(v, subgroupShuffleXor(v, step));
+        return v;
+    }
+#endif
     uint i = gl_LocalInvocationIndex;
     barrier();
     row_shared[i] = v;

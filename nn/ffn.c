@@ -4,6 +4,7 @@
 #include "nn/activation.h"
 #include "nn/bias_sum.h"
 #include "nn/gemm.h"
+#include "nn/launch.h"
 #include "nn/op_util.h"
 #include "nn/ops.h"
 
@@ -114,17 +115,16 @@ static bool backward_hidden(vk_device *device, const nn_ffn *f, vk_range dy, con
                                                         &(nn_gated_ranges){f->u, f->v, to->dh, to->du, to->dv});
 }
 
-/* dw = d^T x for w1 or w3. */
-static bool backward_up(vk_device *device, const nn_ffn *f, vk_range du, nn_ffn_gradient dw)
+/* dw = du^T xs for w1 or w3. */
+static bool backward_up(vk_device *device, const nn_ffn *f, vk_range xs, vk_range du, nn_ffn_gradient dw)
 {
     const nn_ffn_shape *s = &f->shape;
     if (!dw.to.block)
         return true;
     nn_gemm g = product(f, NN_GEMM_TN, "ffn dw up");
     g.m = s->hidden, g.n = s->in, g.k = s->rows;
-    g.a = du, g.b = f->x, g.c = dw.to;
+    g.a = du, g.b = xs, g.c = dw.to;
     g.a_type = s->type, g.b_type = s->x_type, g.c_type = s->w_type;
-    g.rows = f->tokens;
     g.a_stride = row_stride(f, s->hidden);
     g.c_stride = s->hidden * s->in;
     g.accumulate = dw.accumulate;
@@ -179,17 +179,35 @@ static bool backward_bias(vk_device *device, const nn_ffn *f, vk_range in, uint3
     return nn_bias_sum_run(device, &sum);
 }
 
+static bool gather_rows(vk_device *device, const nn_ffn *f, vk_range xs)
+{
+    const nn_ffn_shape *s = &f->shape;
+    return nn_gather(device, &(nn_gather_launch){
+        .index = {f->tokens, VK_READ},
+        .from = {f->x, VK_READ},
+        .to = {xs, VK_WRITE},
+        .from_type = s->x_type,
+        .to_type = s->x_type,
+        .sources = s->tokens,
+        .rows = s->rows,
+        .cols = s->in,
+    });
+}
+
 bool nn_ffn_backward(vk_device *device, const nn_ffn *f, vk_range dy, const nn_ffn_work *work,
                      const nn_ffn_gradients *to)
 {
     const nn_ffn_shape *s = &f->shape;
-    if (!backward_down(device, f, dy, to->w2) || !backward_bias(device, f, dy, s->out, to->b2) ||
-        !backward_hidden(device, f, dy, work) || !backward_up(device, f, work->du, to->w1) ||
-        !backward_bias(device, f, work->du, s->hidden, to->b1) || !backward_x(device, f, work->du, f->w1, to->x))
+    vk_range xs = f->tokens.block ? work->xs : f->x;
+    bool gathers = f->tokens.block && (to->w1.to.block || to->w3.to.block);
+    if ((gathers && !gather_rows(device, f, xs)) || !backward_down(device, f, dy, to->w2) ||
+        !backward_bias(device, f, dy, s->out, to->b2) || !backward_hidden(device, f, dy, work) ||
+        !backward_up(device, f, xs, work->du, to->w1) || !backward_bias(device, f, work->du, s->hidden, to->b1) ||
+        !backward_x(device, f, work->du, f->w1, to->x))
         return false;
     nn_ffn_gradient more = {to->x.to, true};
     return !s->gated ||
-           (backward_up(device, f, work->dv, to->w3) && backward_x(device, f, work->dv, f->w3, more));
+           (backward_up(device, f, xs, work->dv, to->w3) && backward_x(device, f, work->dv, f->w3, more));
 }
 
 /* ---- for operators ----------------------------------------------------------------------------------------------- */
@@ -220,6 +238,8 @@ bool nn_ffn_check(const nn_node *n, int activation, bool stacked, nn_ffn_shape *
         .activation = activation,
         .gated = n->in[NN_FFN_W3] != NULL,
         .experts = stacked ? (uint32_t)w1->shape[0] : 0,
+        .tokens = (uint32_t)nn_rows(x),
+        .rows = (uint32_t)nn_rows(x),
         .in = (uint32_t)nn_cols(w1),
         .hidden = (uint32_t)nn_cols(w2),
         .out = (uint32_t)w2->shape[dims - 2],

@@ -10,7 +10,8 @@ typedef struct nn_ffn_shape {
     int activation; /* enum nn_activation */
     bool gated;
     uint32_t experts; /* 0: one block, whose weights have no leading dimension */
-    uint32_t rows;    /* of x; where grouped, of all experts together */
+    uint32_t tokens;  /* rows of x */
+    uint32_t rows;    /* tokens, or where grouped, rows of all experts together */
     uint32_t in, hidden, out;
     enum nn_dtype x_type, type; /* of x and its gradient; of u, v, h, y and their gradients */
     enum nn_dtype w_type;       /* of w1, w2, w3; biases are f32 */
@@ -45,9 +46,10 @@ typedef struct nn_ffn_gradients {
     nn_ffn_gradient w1, b1, w2, b2, w3;
 } nn_ffn_gradients;
 
-/* Memory like u, v and h for their gradients; may be the same, whose values are then lost. dv and dh where gated. */
+/* Memory like u, v and h for their gradients; may be the same, whose values are then lost. dv and dh where gated. xs,
+ * where rows have tokens: their rows of x, gathered here, because products over the rows read each of them many times. */
 typedef struct nn_ffn_work {
-    vk_range du, dv, dh;
+    vk_range du, dv, dh, xs;
 } nn_ffn_work;
 
 /* Records the gradients from dy, shaped like y. */
@@ -59,7 +61,7 @@ bool nn_ffn_backward(vk_device *device, const nn_ffn *f, vk_range dy, const nn_f
 enum { NN_FFN_X, NN_FFN_W1, NN_FFN_B1, NN_FFN_W2, NN_FFN_B2, NN_FFN_W3, NN_FFN_INS };
 enum { NN_FFN_OPTIONAL = 1 << NN_FFN_B1 | 1 << NN_FFN_B2 | 1 << NN_FFN_W3 };
 
-/* Checks types, dimensions and sizes and fills `shape` with all but the rows. */
+/* Checks types, dimensions and sizes and fills `shape`, with every token as one row. */
 bool nn_ffn_check(const nn_node *n, int activation, bool stacked, nn_ffn_shape *shape);
 /* Whether any of these inputs wants a gradient. */
 bool nn_ffn_trains(const nn_node *n);

@@ -33,10 +33,7 @@ static const nn_competition_params *params_of(const nn_node *n)
 
 static bool find_shape(const nn_node *n, nn_ffn_shape *s)
 {
-    if (!nn_ffn_check(n, params_of(n)->activation, true, s))
-        return false;
-    s->rows = (uint32_t)nn_rows(n->in[NN_FFN_X]);
-    return true;
+    return nn_ffn_check(n, params_of(n)->activation, true, s);
 }
 
 static bool stores(const nn_node *n)

@@ -41,7 +41,8 @@ static bool find_shape(const nn_node *n, nn_ffn_shape *s)
 {
     if (!nn_ffn_check(n, ((const ffn_params *)n->params)->activation, is_grouped(n), s))
         return false;
-    s->rows = (uint32_t)(is_grouped(n) ? nn_count(n->in[IN_ROWS]) : nn_rows(n->in[NN_FFN_X]));
+    if (is_grouped(n))
+        s->rows = (uint32_t)nn_count(n->in[IN_ROWS]);
     return true;
 }
 
@@ -131,6 +132,8 @@ static bool backward(nn_exec *x, const nn_node *n)
     if (summed)
         to.x = (nn_ffn_gradient){nn_scratch(x, (uint64_t)f.shape.rows * f.shape.in * 4).range, false};
     nn_ffn_work work = {.du = nn_ffn_reuse(x, n->out[OUT_U])};
+    if (is_grouped(n) && (to.w1.to.block || to.w3.to.block))
+        work.xs = nn_scratch(x, (uint64_t)f.shape.rows * f.shape.in * nn_dtype_size(f.shape.x_type)).range;
     if (f.shape.gated) {
         work.dv = nn_ffn_reuse(x, n->out[OUT_V]);
         work.dh = nn_ffn_reuse(x, n->out[OUT_H]);

@@ -8,6 +8,7 @@
 
 static const char *const turns_names[] = {"conversation", "isolated", NULL};
 static const char *const fit_names[] = {"pad", "crop", "squash", NULL};
+static const char *const precision_names[] = {"f32", "bf16", "f16", NULL};
 static const char *const schedule_names[] = {"constant", "linear", "cosine", NULL};
 
 #define TOP(key, type, member, min, max, fallback, doc, ...) \
@@ -84,6 +85,15 @@ static const cs_field train_fields[] = {
     TRAIN("eps", CS_FLOAT, eps, 1e-20, 1, "1e-8", "AdamW's epsilon"),
     TRAIN("clip", CS_FLOAT, clip, 0, 1e9, "1",
           "global gradient norm above which gradients are scaled down to it; 0: off"),
+    TRAIN("precision", CS_ENUM, precision, 0, 0, "\"f32\"",
+          "in which activations, their gradients and the operands of matrix products are stored: f32, bf16 or f16. "
+          "Weights, sums and statistics are f32 always, as are checkpoints",
+          precision_names),
+    TRAIN("loss_scale", CS_FLOAT, loss_scale, 1, 16777216, "65536",
+          "with f16, factor of the loss in the backward pass at the start; halved when gradients overflow, which skips "
+          "the step"),
+    TRAIN("loss_scale_growth", CS_INT, loss_scale_growth, 1, 1 << 30, "2000",
+          "steps in a row without overflow after which the loss scale doubles"),
     TRAIN("recompute", CS_BOOL, recompute, 0, 0, "false",
           "recompute each layer's activations in the backward pass instead of keeping them"),
     TRAIN("freeze", CS_STRING, freeze, 0, 0, "null",
@@ -134,6 +144,12 @@ bool mm_config_read(mm_config *c, const char *path, const char *const *sets, siz
     if (!mm_template_find(c->data.conversation))
         return cs_fail_in("%s: data.template", where);
     return true;
+}
+
+enum nn_dtype mm_config_precision(const mm_config *c)
+{
+    static const enum nn_dtype type[] = {NN_F32, NN_BF16, NN_F16};
+    return type[c->train.precision];
 }
 
 void mm_config_release(mm_config *c)

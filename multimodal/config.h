@@ -35,6 +35,9 @@ typedef struct mm_train_config {
     float lr, min_lr_ratio, weight_decay, beta1, beta2, eps, clip;
     double warmup; /* share of the steps; double, so that 0.03 of 1000 steps are 30 */
     int schedule; /* enum nn_schedule */
+    int precision; /* of precision_names: mm_config_precision() */
+    float loss_scale;
+    int loss_scale_growth;
     bool recompute;
     char *freeze; /* prefixes of parameter names, separated by commas */
     int save_every, keep, log_every;
@@ -59,6 +62,8 @@ typedef struct mm_config {
  * mm_config_release() also after a failure. */
 bool mm_config_read(mm_config *c, const char *path, const char *const *sets, size_t set_count);
 void mm_config_release(mm_config *c);
+/* Type that training stores activations in. */
+enum nn_dtype mm_config_precision(const mm_config *c);
 bool mm_config_write(const mm_config *c, const char *path);
 /* The reference of all keys in Markdown. */
 bool mm_config_describe(FILE *out);

@@ -153,5 +153,5 @@ nn_tensor *mm_decoder_forward(nn_tape *tape, const mm_decoder *d, nn_tensor *x, 
 
 nn_tensor *mm_decoder_logits(nn_tape *tape, const mm_decoder *d, nn_tensor *hidden)
 {
-    return nn_linear(tape, hidden, d->head, NULL);
+    return nn_linear_f32(tape, hidden, d->head, NULL);
 }

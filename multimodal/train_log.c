@@ -99,6 +99,10 @@ static bool write_line(mm_train_log *l, const mm_step_record *r)
     json_object_set_new(o, "loss", number(r->loss));
     json_object_set_new(o, "lr", number(r->lr));
     json_object_set_new(o, "grad_norm", number(r->norm));
+    if (r->loss_scale > 0) {
+        json_object_set_new(o, "loss_scale", json_real(r->loss_scale));
+        json_object_set_new(o, "skipped", json_boolean(!isfinite(r->norm)));
+    }
     json_object_set_new(o, "tokens", json_integer((json_int_t)r->tokens));
     json_object_set_new(o, "tokens_per_second", number(l->rate));
     json_object_set_new(o, "seconds", number(l->last - l->begin));
@@ -159,6 +163,9 @@ bool mm_train_log_step(mm_train_log *l, const mm_step_record *r)
     l->last = at;
     if (!write_line(l, r))
         return false;
+    if (r->loss_scale > 0 && !isfinite(r->norm))
+        cs_log(CS_LOG_INFO, "step %" PRIu64 ": gradients overflow with a loss scale of %g: step skipped, scale halved",
+               r->step, r->loss_scale);
     show(l, r);
     return true;
 }

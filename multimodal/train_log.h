@@ -14,6 +14,7 @@ typedef struct mm_train_log mm_train_log;
 typedef struct mm_step_record {
     uint64_t step, total; /* 1-based; of the run */
     double loss, lr, norm;
+    double loss_scale; /* 0: losses are not scaled; else a norm that is not finite means that the step was skipped */
     uint64_t tokens;         /* real ones, of all micro-batches */
     uint64_t memory;         /* bytes of device memory at the highest so far */
     const uint8_t *competed; /* [mixtures] or NULL */

@@ -72,6 +72,26 @@ static bool open_model(trainer *t)
            (t->tape = nn_tape_new(t->device));
 }
 
+static bool scales_loss(const trainer *t)
+{
+    return mm_config_precision(&t->config) == NN_F16;
+}
+
+/* After a checkpoint has been loaded, if any: its loss scale goes on. */
+static bool set_precision(trainer *t)
+{
+    const mm_train_config *c = &t->config.train;
+    nn_tape_set_precision(t->tape, mm_config_precision(&t->config));
+    if (!scales_loss(t))
+        return true;
+    if (t->state.loss_scale.scale == 0)
+        t->state.loss_scale = (nn_loss_scale){.scale = c->loss_scale};
+    if (!nn_params_scale_loss(t->model->params, &t->state.loss_scale, (uint32_t)c->loss_scale_growth))
+        return false;
+    nn_tape_set_loss_scale(t->tape, nn_params_loss_scale(t->model->params));
+    return true;
+}
+
 static uint64_t total_steps(const trainer *t)
 {
     const mm_train_config *c = &t->config.train;
@@ -153,7 +173,7 @@ static bool open_run(trainer *t)
 static bool make_buffers(trainer *t)
 {
     size_t accumulate = (size_t)t->config.train.accumulate, mixtures = (size_t)t->model->mixtures;
-    t->figure_count = accumulate + 1;
+    t->figure_count = accumulate + NORM_FIGURES;
     for (size_t i = 0; i < mixtures; i++)
         t->figure_count += (uint64_t)mm_train_log_floats(&t->model->mixture[i]);
     t->figures = vk_alloc(t->device, t->figure_count * 4, VK_MEMORY_DEVICE, "the log's figures");
@@ -168,7 +188,7 @@ bool mm_trainer_open(trainer *t, bool dry)
     /* The run's folder comes after everything that may be wrong with the inputs, so that a mistake leaves none behind.
      */
     if (!open_inputs(t) || !open_data(t) || !open_device(t, dry) || !open_model(t) || (!dry && !open_run(t)) ||
-        !open_loader(t, t->state.step))
+        !set_precision(t) || !open_loader(t, t->state.step))
         return false;
     t->total = total_steps(t);
     t->read = t->state.step;
@@ -231,7 +251,7 @@ static bool copy_figures(trainer *t, int micro, const nn_tensor *loss)
 {
     if (!copy_figure(t, (uint64_t)micro, loss))
         return false;
-    uint64_t at = (uint64_t)t->config.train.accumulate + 1;
+    uint64_t at = (uint64_t)t->config.train.accumulate + NORM_FIGURES;
     for (int i = 0; i < t->model->mixtures; i++) {
         const nn_moe_result *r = &t->model->results[i];
         int count = mm_train_log_floats(&t->model->mixture[i]);
@@ -307,7 +327,7 @@ bool mm_trainer_record(trainer *t, uint64_t step, const uint8_t *compete, pendin
                   (uint64_t)(c->warmup * (double)t->total), t->total);
     p->competed = compete;
     uint64_t waits = vk_counters_get(t->device).host_waits;
-    if (!nn_params_zero_grad(t->model->params))
+    if (!nn_params_zero_grad(t->model->params) || !nn_params_narrow(t->model->params, mm_config_precision(&t->config)))
         return false;
     for (int i = 0; i < c->accumulate; i++)
         if (!run_micro(t, i, labels, p->competed))
@@ -318,7 +338,7 @@ bool mm_trainer_record(trainer *t, uint64_t step, const uint8_t *compete, pendin
                             .eps = c->eps,
                             .decay = c->weight_decay,
                             .clip = c->clip};
-    vk_range norm = {t->figures.block, t->figures.offset + (uint64_t)c->accumulate * 4, 4};
+    vk_range norm = {t->figures.block, t->figures.offset + (uint64_t)c->accumulate * 4, NORM_FIGURES * 4};
     uint64_t began = cs_trace_now();
     if (!nn_params_step(t->model->params, &adamw, step + 1, norm))
         return false;
@@ -374,6 +394,16 @@ static void blank_missing(const trainer *t, const pending *p, float *figures)
     }
 }
 
+static bool check_figures(const mm_step_record *r)
+{
+    if (!isfinite(r->loss))
+        return cs_fail("step %llu: the loss is %f; a smaller train.lr or a train.clip may help",
+                       (unsigned long long)r->step, r->loss);
+    return isfinite(r->norm) || r->loss_scale != 1 ||
+           cs_fail("step %llu: the gradients overflow f16 even with a loss scale of 1; train.precision bf16 has a "
+                   "wider range", (unsigned long long)r->step);
+}
+
 static bool log_step(trainer *t, const pending *p)
 {
     const float *host = vk_read_ready(t->device, p->ticket);
@@ -393,12 +423,10 @@ static bool log_step(trainer *t, const pending *p)
     for (int i = 0; i < accumulate; i++)
         r.loss += figures[i];
     r.norm = figures[accumulate];
-    r.mixtures = figures + accumulate + 1;
-    blank_missing(t, p, figures + accumulate + 1);
-    bool ok = mm_train_log_step(t->log, &r);
-    if (ok && !isfinite(r.loss))
-        ok = cs_fail("step %llu: the loss is %f; a smaller train.lr or a train.clip may help",
-                     (unsigned long long)p->step, r.loss);
+    r.loss_scale = scales_loss(t) ? figures[accumulate + 1] : 0;
+    r.mixtures = figures + accumulate + NORM_FIGURES;
+    blank_missing(t, p, figures + accumulate + NORM_FIGURES);
+    bool ok = mm_train_log_step(t->log, &r) && check_figures(&r);
     free(figures);
     return ok;
 }
@@ -425,6 +453,8 @@ static bool save(trainer *t, uint64_t step)
     if (!collect(t, step, 0))
         return false;
     t->state.step = step;
+    if (!nn_params_read_loss_scale(t->model->params, &t->state.loss_scale))
+        return false;
     return mm_run_save(t->params->out, t->model, t->tokenizer, &t->state, t->config.train.keep);
 }
 

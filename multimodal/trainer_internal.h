@@ -10,6 +10,7 @@
 enum {
     AHEAD = 2, /* steps recorded before the oldest must be done: keeps the device busy and memory bounded */
     PENDING = AHEAD + 2,
+    NORM_FIGURES = 2, /* gradient norm, loss scale */
 };
 
 /* A step whose figures are still on the device. */
@@ -36,7 +37,7 @@ typedef struct trainer {
     uint8_t *compete; /* [total][mixtures] the schedule, a row a step */
     nn_root *roots;
     mm_batch **batches; /* [accumulate] of the present step */
-    vk_range figures;   /* device: [accumulate] losses, gradient norm, then per mixture its floats */
+    vk_range figures;   /* device: [accumulate] losses, NORM_FIGURES, then per mixture its floats */
     uint64_t figure_count;
     pending pending[PENDING];
     uint64_t read;  /* steps whose figures have been read */

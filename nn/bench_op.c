@@ -118,7 +118,7 @@ static bool count_work(trial *t)
         node.out[i] = out[i];
         t->out_bytes += 4.0 * (double)nn_count(out[i]);
     }
-    if (t->op->param_bytes)
+    if (t->c->params)
         memcpy(node.params, t->c->params, t->op->param_bytes);
     t->flops = t->op->flops ? t->op->flops(&node) : 0;
     return true;

@@ -29,17 +29,18 @@ static bool run_pass(vk_device *device, const nn_bias_sum *s, uint32_t chunks)
 {
     const vk_caps *caps = vk_device_caps(device);
     uint64_t rows = (uint64_t)s->rows * (s->groups ? 1 : entries(s));
-    bool texel = s->columns % 4 == 0 && nn_texel_fits(caps, s->in, rows * s->columns * 4);
+    uint64_t bytes = rows * s->columns * nn_dtype_size(s->in_type);
+    bool texel = s->columns % 4 == 0 && nn_texel_fits(caps, s->in, bytes);
     uint32_t width = LOCAL * (texel ? 4 : 1);
     push p = {s->rows, s->columns, chunks, s->groups, s->accumulate};
     vk_dispatch d = {
         .kernel = texel ? "bias_sum_texel" : "bias_sum",
         .label = s->label ? s->label : "bias_sum",
-        .spec = {LOCAL},
-        .specs = 1,
+        .spec = {LOCAL, s->in_type},
+        .specs = 2,
         .bind =
             {
-                {{s->in.block, s->in.offset, rows * s->columns * 4}, texel ? VK_READ | VK_TEXEL : VK_READ},
+                {{s->in.block, s->in.offset, bytes}, texel ? VK_READ | VK_TEXEL : VK_READ},
                 {{s->out.block, s->out.offset, (uint64_t)entries(s) * chunks * s->columns * 4},
                  s->accumulate ? VK_READ | VK_WRITE : VK_WRITE},
                 {s->offsets, VK_READ},
@@ -49,7 +50,7 @@ static bool run_pass(vk_device *device, const nn_bias_sum *s, uint32_t chunks)
         .push_bytes = sizeof p,
         .groups = {(s->columns + width - 1) / width, chunks, entries(s)},
         .flops = (double)rows * s->columns,
-        .bytes = 4.0 * (double)rows * s->columns,
+        .bytes = (double)bytes,
     };
     return vk_run(device, &d);
 }
@@ -66,6 +67,7 @@ bool nn_bias_sum_run(vk_device *device, const nn_bias_sum *s)
         return false;
     first.out = second.in = scratch;
     first.accumulate = false;
+    second.in_type = NN_F32;
     second.rows = chunks;
     second.batch = entries(s);
     second.groups = 0;

@@ -1,11 +1,11 @@
-/* Sums of the columns of dense row-major f32 matrices: the gradient of a bias. */
+/* Sums of the columns of dense row-major matrices, in f32: the gradient of a bias. */
 #ifndef NN_BIAS_SUM_H
 #define NN_BIAS_SUM_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "vk/vk.h"
+#include "nn/nn.h"
 
 typedef struct nn_bias_sum {
     uint32_t rows, columns; /* of each entry; where grouped, rows of all groups together */
@@ -13,6 +13,7 @@ typedef struct nn_bias_sum {
     uint32_t groups;        /* or groups: rows offsets[e]..offsets[e+1]-1 each; 0: plain */
     vk_range offsets;       /* [groups+1] I32 */
     vk_range in;            /* [batch, rows, columns] or [rows, columns] */
+    enum nn_dtype in_type;  /* of 16 bits: an even number of columns */
     vk_range out;           /* [batch or groups, columns] */
     bool accumulate;        /* add to `out` instead of writing it */
     const char *label;      /* row of the profile; NULL: "bias_sum" */

@@ -80,6 +80,23 @@ bool nn_params_load(nn_params *set, const char *path)
 
 /* ---- training state --------------------------------------------------------------------------------------------- */
 
+static const char loss_scale_key[] = "loss_scale";
+
+static bool write_loss_scale(nn_st_writer *w, const nn_loss_scale *s)
+{
+    char text[64];
+    snprintf(text, sizeof text, "%.9g good %" PRIu32 " skipped %" PRIu32, s->scale, s->good, s->skipped);
+    return s->scale == 0 || nn_safetensors_add_metadata(w, loss_scale_key, text);
+}
+
+static bool read_loss_scale(const nn_safetensors *st, nn_loss_scale *s)
+{
+    const char *text = nn_safetensors_metadata(st, loss_scale_key);
+    *s = (nn_loss_scale){0};
+    return !text || sscanf(text, "%g good %" SCNu32 " skipped %" SCNu32, &s->scale, &s->good, &s->skipped) == 3 ||
+           cs_fail("%s: metadata '%s' is damaged", nn_safetensors_path(st), loss_scale_key);
+}
+
 static bool write_state(nn_st_writer *w, nn_params *set, const nn_train_state *s)
 {
     char number[32];
@@ -92,6 +109,7 @@ static bool write_state(nn_st_writer *w, nn_params *set, const nn_train_state *s
         snprintf(number, sizeof number, "%" PRIu64, numbers[i].value);
         ok = nn_safetensors_add_metadata(w, numbers[i].key, number);
     }
+    ok = ok && write_loss_scale(w, &s->loss_scale);
     for (int k = 0; k < 2; k++)
         for (size_t i = 0; ok && i < nn_params_count(set); i++)
             if (nn_params_at(set, i)->trainable)
@@ -133,7 +151,7 @@ static bool read_state(const nn_safetensors *st, nn_params *set, nn_train_state 
 {
     uint64_t first = 0;
     if (!read_number(st, "step", &s->step) || !read_number(st, "seed", &s->seed) ||
-        !read_number(st, "schedule_first", &first))
+        !read_number(st, "schedule_first", &first) || !read_loss_scale(st, &s->loss_scale))
         return false;
     s->schedule_first = (int64_t)first;
     for (int k = 0; k < 2; k++)

@@ -16,6 +16,7 @@ typedef struct nn_train_state {
     uint64_t seed; /* of all counter-based draws: with the step, the whole random state */
     /* Competition schedule [layers, steps], owned; NULL where no layer competes. */
     uint8_t *schedule;
+    nn_loss_scale loss_scale; /* all 0 where losses are not scaled */
     int64_t schedule_layers, schedule_steps, schedule_first; /* first: step of its first column */
 } nn_train_state;
 

@@ -247,6 +247,17 @@ nn_flat nn_flat_shape(vk_device *device, int64_t count)
     return (nn_flat){count / width, width, width, 4 * width};
 }
 
+bool nn_scale_run(vk_device *device, vk_range values, vk_range factor, int64_t count)
+{
+    return nn_launch_rows(device, &(nn_launch){
+        .kernel = "scale",
+        .rows = count,
+        .cols = 1,
+        .bind = {{{values, VK_READ | VK_WRITE}, 4}, {{factor, VK_READ}, 0}},
+        .flops = (double)count,
+    });
+}
+
 /* ---- rows by index ----------------------------------------------------------------------------------------------- */
 
 bool nn_gather(vk_device *device, const nn_gather_launch *g)

@@ -73,6 +73,9 @@ nn_flat nn_flat_shape(vk_device *device, int64_t count);
 /* to = from in the type of `to` (or added to what is there), `count` elements; strides are set here. */
 bool nn_cast_run(vk_device *device, nn_row_bind from, nn_row_bind to, int64_t count, bool accumulate);
 
+/* `count` floats times the one at `factor`, in place. */
+bool nn_scale_run(vk_device *device, vk_range values, vk_range factor, int64_t count);
+
 /* to[i] = from[index[i]], rows of `cols` floats of these types; `sources` rows in `from`. Flags as in
  * gather_rows.comp. */
 enum {

@@ -71,6 +71,10 @@ void nn_tape_free(nn_tape **tape);
  * its tensor. Returns what was set before. */
 enum nn_dtype nn_tape_set_precision(nn_tape *tape, enum nn_dtype precision);
 
+/* From now on every root's gradient is `weight` times the float at `scale` (none: 1); roots are then losses of one
+ * element. */
+void nn_tape_set_loss_scale(nn_tape *tape, vk_range scale);
+
 /* An input with the values at `host` (tensor order, nn_bytes() bytes), which must stay valid until the run. */
 nn_tensor *nn_input(nn_tape *tape, enum nn_dtype dtype, int dims, const int64_t *shape, const void *host);
 /* A tensor over device memory that someone else owns (a key/value cache); no gradient. */
@@ -87,7 +91,7 @@ nn_tensor *nn_reshape(nn_tape *tape, nn_tensor *t, int dims, const int64_t *shap
 void nn_recompute_begin(nn_tape *tape);
 void nn_recompute_end(nn_tape *tape);
 
-/* Appends one node; `params` (op->param_bytes bytes) is copied; a NULL tensor in `in` is an absent optional input where
+/* Appends one node; `params` (op->param_bytes bytes; NULL: zeros) is copied; a NULL tensor in `in` is an absent optional input where
  * the operator allows one (op->optional). out[i] receive the outputs (all the op has). Called by the wrappers in
  * nn/ops.h. */
 bool nn_apply(nn_tape *tape, const nn_op *op, const void *params, nn_tensor *const *in, int ins, nn_tensor **out);
@@ -192,6 +196,12 @@ vk_device *nn_device(const nn_exec *x);
 vk_bind nn_read_bind(const nn_tensor *t);  /* values as storage buffer; NULL gives none */
 vk_bind nn_texel_bind(const nn_tensor *t); /* values as texel buffer of 16-byte elements */
 vk_bind nn_write_bind(const nn_tensor *t); /* values of an output, being produced */
+/* Operand of a product: the values of `t`, or of a parameter those in the node's precision. None for NULL. */
+typedef struct nn_operand {
+    vk_range range;
+    enum nn_dtype type;
+} nn_operand;
+nn_operand nn_product_operand(const nn_node *n, const nn_tensor *t);
 vk_bind nn_dout_bind(const nn_tensor *t);  /* gradient of an output, ready (zero where nothing contributed) */
 /* Whether backward has to produce the gradient of this input (false for NULL). */
 bool nn_wants_grad(const nn_tensor *t);
@@ -219,6 +229,8 @@ struct nn_param {
     bool trainable; /* has gradient and moments */
     int slab;
     uint64_t offset; /* elements in the slab */
+    vk_range narrow; /* the values in 16 bits (nn_params_narrow), of matrices whose rows suit them; else none */
+    enum nn_dtype narrow_type;
 };
 
 typedef struct nn_params nn_params;
@@ -234,6 +246,10 @@ void nn_params_freeze(nn_params *set, const char *prefix);
 /* Lays out and allocates the slabs; with `training` also gradients and moments. Values are drawn from (seed, name):
  * adding a parameter does not change the others. */
 bool nn_params_allocate(nn_params *set, bool training, uint64_t seed);
+/* Records: copies of the matrices in 16 bits (NN_F16, NN_BF16; always the same), as what products on a tape of that
+ * precision read. Before the first forward pass and after each nn_params_step(); only what has changed is copied. NN_F32:
+ * nothing to do. */
+bool nn_params_narrow(nn_params *set, enum nn_dtype type);
 size_t nn_params_count(const nn_params *set);
 nn_param *nn_params_at(const nn_params *set, size_t i);
 nn_param *nn_params_find(const nn_params *set, const char *name);
@@ -255,8 +271,24 @@ typedef struct nn_adamw {
 /* Records: zero all gradients. Once per step, before the first micro-batch. */
 bool nn_params_zero_grad(nn_params *set);
 /* Records: global norm (two deterministic passes), clipping, AdamW over all slabs. `step` counts from 1. `norm`: a
- * one-element range that receives the norm before clipping (may be none). */
+ * range of two floats that receives the norm before clipping and the loss scale (1 where there is none); may be none.
+ */
 bool nn_params_step(nn_params *set, const nn_adamw *a, uint64_t step, vk_range norm);
+
+/* Dynamic loss scaling, for gradients that pass through F16 (Micikevicius et al. 2018): the backward pass starts from
+ * the loss times a scale that lives on the device, nn_params_step() takes it out again. A step whose gradients are not
+ * finite is skipped, moments and all, and halves the scale (not below 1); `growth` good steps in a row double it. The
+ * host never waits for it. */
+typedef struct nn_loss_scale {
+    float scale;      /* of the next step */
+    uint32_t good;    /* steps since it last changed */
+    uint32_t skipped; /* of all steps */
+} nn_loss_scale;
+bool nn_params_scale_loss(nn_params *set, const nn_loss_scale *start, uint32_t growth);
+/* The scale on the device, for nn_tape_set_loss_scale(); none where losses are not scaled. */
+vk_range nn_params_loss_scale(const nn_params *set);
+/* Reads the state now (submits and waits); all 0 where losses are not scaled. */
+bool nn_params_read_loss_scale(nn_params *set, nn_loss_scale *state);
 
 enum nn_schedule { NN_SCHEDULE_CONSTANT, NN_SCHEDULE_LINEAR, NN_SCHEDULE_COSINE };
 /* Learning rate of a 0-based step: linear warm-up over `warmup` steps, then towards min_ratio * peak at `total`. */

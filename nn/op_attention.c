@@ -204,6 +204,7 @@ const nn_op nn_op_attention = {
 nn_tensor *nn_attention(nn_tape *tape, nn_tensor *qkv, nn_tensor *segments, nn_attention_params params)
 {
     nn_tensor *out[2];
+    qkv = nn_cast(tape, qkv, NN_F32);
     nn_apply(tape, &nn_op_attention, &params, (nn_tensor *[]){qkv, segments}, 2, out);
     return out[0];
 }

@@ -6,11 +6,21 @@
 #include "nn/bias_sum.h"
 #include "nn/gemm.h"
 #include "nn/op_table.h"
+#include "nn/op_util.h"
 
 enum { IN_X, IN_W, IN_B, IN_OFFSETS };
 enum { KEEP_XW = 1 << IN_X | 1 << IN_W };
 
 /* ---- shapes ------------------------------------------------------------------------------------------------------ */
+
+typedef struct linear_params {
+    bool wide; /* y is F32 and so are the weights, whatever the precision */
+} linear_params;
+
+static bool is_wide(const nn_node *node)
+{
+    return ((const linear_params *)node->params)->wide;
+}
 
 /* Rows of one expert (of all, where grouped), sizes of w[e], and experts where there are several. */
 typedef struct sizes {
@@ -35,8 +45,8 @@ static bool check_sizes(const nn_node *node, int w_dims)
 {
     const char *name = node->op->name;
     const nn_tensor *x = node->in[IN_X], *w = node->in[IN_W], *b = node->in[IN_B];
-    if (x->dtype != NN_F32 || w->dtype != NN_F32 || (b && b->dtype != NN_F32))
-        return cs_fail("%s: x, w and b must be F32", name);
+    if (!nn_expect_values(name, "x", x) || !nn_expect_values(name, "w", w) || (b && !nn_expect_floats(name, "b", b)))
+        return false;
     if (w->dims != w_dims)
         return cs_fail("%s: w has %d dimensions and needs %d", name, w->dims, w_dims);
     if (x->dims < 1 || nn_cols(x) != nn_cols(w))
@@ -53,7 +63,7 @@ static bool check_sizes(const nn_node *node, int w_dims)
 static void set_output(nn_node *node, int dims, const int64_t *shape, int64_t n)
 {
     nn_tensor *y = node->out[0];
-    y->dtype = NN_F32;
+    y->dtype = is_wide(node) ? NN_F32 : nn_product_type(node, n);
     y->dims = dims;
     for (int i = 0; i < dims - 1; i++)
         y->shape[i] = shape[i];
@@ -121,14 +131,27 @@ static uint32_t x_stride(const nn_node *node, const sizes *s)
     return s->shared ? 0 : row_stride(node, s, s->k);
 }
 
+static void set_operand(vk_range *range, enum nn_dtype *type, nn_operand operand)
+{
+    *range = operand.range;
+    *type = operand.type;
+}
+
+static nn_operand weights(const nn_node *node)
+{
+    const nn_tensor *w = node->in[IN_W];
+    return is_wide(node) ? (nn_operand){nn_read_bind(w).range, w->dtype} : nn_product_operand(node, w);
+}
+
 static bool forward(nn_exec *x, const nn_node *node)
 {
     sizes s = sizes_of(node);
     nn_gemm g = product(node, &s, NN_GEMM_NT, "linear");
     g.m = s.rows, g.n = s.n, g.k = s.k;
-    g.a = nn_read_bind(node->in[IN_X]).range;
-    g.b = nn_read_bind(node->in[IN_W]).range;
+    set_operand(&g.a, &g.a_type, nn_product_operand(node, node->in[IN_X]));
+    set_operand(&g.b, &g.b_type, weights(node));
     g.c = nn_write_bind(node->out[0]).range;
+    g.c_type = node->out[0]->dtype;
     g.bias = nn_read_bind(node->in[IN_B]).range;
     g.a_stride = x_stride(node, &s);
     g.b_stride = s.n * s.k;
@@ -143,8 +166,10 @@ static bool backward_x(nn_exec *x, const nn_node *node, const sizes *s)
     nn_gemm g = product(node, s, NN_GEMM_NN, "linear dx");
     g.m = s->rows, g.n = s->k, g.k = s->n;
     g.a = nn_dout_bind(node->out[0]).range;
-    g.b = nn_read_bind(node->in[IN_W]).range;
+    g.a_type = node->out[0]->dtype;
+    set_operand(&g.b, &g.b_type, weights(node));
     g.c = nn_din_bind(x, node->in[IN_X], &g.accumulate).range;
+    g.c_type = node->in[IN_X]->dtype;
     g.a_stride = row_stride(node, s, s->n);
     g.b_stride = s->n * s->k;
     g.c_stride = x_stride(node, s);
@@ -158,8 +183,10 @@ static bool backward_w(nn_exec *x, const nn_node *node, const sizes *s)
     nn_gemm g = product(node, s, NN_GEMM_TN, "linear dw");
     g.m = s->n, g.n = s->k, g.k = s->rows;
     g.a = nn_dout_bind(node->out[0]).range;
-    g.b = nn_read_bind(node->in[IN_X]).range;
+    g.a_type = node->out[0]->dtype;
+    set_operand(&g.b, &g.b_type, nn_product_operand(node, node->in[IN_X]));
     g.c = nn_din_bind(x, node->in[IN_W], &g.accumulate).range;
+    g.c_type = node->in[IN_W]->dtype;
     g.a_stride = row_stride(node, s, s->n);
     g.b_stride = x_stride(node, s);
     g.c_stride = s->n * s->k;
@@ -176,6 +203,7 @@ static bool backward_b(nn_exec *x, const nn_node *node, const sizes *s)
         c.batch = s->experts;
     }
     c.in = nn_dout_bind(node->out[0]).range;
+    c.in_type = node->out[0]->dtype;
     c.out = nn_din_bind(x, node->in[IN_B], &c.accumulate).range;
     return nn_bias_sum_run(nn_device(x), &c);
 }
@@ -271,6 +299,8 @@ static void fill_even(const nn_case *c, int i, double *const *values)
         values[i][e] = (double)(c->in[IN_X].shape[0] * e / experts);
 }
 
+static const linear_params wide = {true};
+
 #define VALUES(...)                                                                                                    \
     {                                                                                                                  \
         .dims = sizeof((int[]){__VA_ARGS__}) / sizeof(int), .shape = {__VA_ARGS__}, .fill = NN_FILL_NORMAL             \
@@ -284,6 +314,7 @@ static const nn_case linear_cases[] = {
     {"2x24 rows 64 to 96", {VALUES(2, 24, 64), VALUES(96, 64), VALUES(96)}},
     {"7 rows 10 to 14", {VALUES(7, 10), VALUES(14, 10), VALUES(14)}},
     {"1 row 33 to 5, no bias", {VALUES(1, 33), VALUES(5, 33)}},
+    {"9 rows 32 to 7 scores", {VALUES(9, 32), VALUES(7, 32)}, .params = &wide},
     {"300 rows 12 to 20", {VALUES(300, 12), VALUES(20, 12), VALUES(20)}},
     {"70 rows 66 to 68", {VALUES(70, 66), VALUES(68, 66), VALUES(68)}},
     {"512 rows 512 to 512", {VALUES(512, 512), VALUES(512, 512), VALUES(512)}, .bench = true},
@@ -324,6 +355,8 @@ const nn_op nn_op_linear = {
     .outs = 1,
     .optional = 1 << IN_B,
     .keep_in = KEEP_XW,
+    .half_in = KEEP_XW,
+    .param_bytes = sizeof(linear_params),
     .infer = infer_linear,
     .forward = forward,
     .backward = backward,
@@ -339,6 +372,8 @@ const nn_op nn_op_grouped_linear = {
     .outs = 1,
     .optional = 1 << IN_B,
     .keep_in = KEEP_XW | 1 << IN_OFFSETS,
+    .half_in = KEEP_XW,
+    .param_bytes = sizeof(linear_params),
     .infer = infer_grouped,
     .forward = forward,
     .backward = backward,
@@ -354,6 +389,8 @@ const nn_op nn_op_expert_linear = {
     .outs = 1,
     .optional = 1 << IN_B,
     .keep_in = KEEP_XW,
+    .half_in = KEEP_XW,
+    .param_bytes = sizeof(linear_params),
     .infer = infer_expert,
     .forward = forward,
     .backward = backward,
@@ -367,6 +404,12 @@ nn_tensor *nn_linear(nn_tape *tape, nn_tensor *x, nn_tensor *w, nn_tensor *b)
 {
     nn_tensor *y;
     return nn_apply(tape, &nn_op_linear, NULL, (nn_tensor *[]){x, w, b}, 3, &y) ? y : NULL;
+}
+
+nn_tensor *nn_linear_f32(nn_tape *tape, nn_tensor *x, nn_tensor *w, nn_tensor *b)
+{
+    nn_tensor *y;
+    return nn_apply(tape, &nn_op_linear, &wide, (nn_tensor *[]){x, w, b}, 3, &y) ? y : NULL;
 }
 
 nn_tensor *nn_grouped_linear(nn_tape *tape, nn_tensor *x, nn_tensor *w, nn_tensor *b, nn_tensor *offsets)

@@ -1,4 +1,5 @@
-/* AdamW with global-norm clipping, all on the device: the norm of the gradients is never waited for. */
+/* AdamW with global-norm clipping, all on the device: the norm of the gradients is never waited
+ * for, nor is an overflow under loss scaling. */
 #include <math.h>
 #include <stdint.h>
 
@@ -27,7 +28,35 @@ bool nn_params_zero_grad(nn_params *set)
     return true;
 }
 
+/* ---- loss scaling ------------------------------------------------------------------------------------------------ */
+
+bool nn_params_scale_loss(nn_params *set, const nn_loss_scale *start, uint32_t growth)
+{
+    if (!(start->scale >= 1) || isinf(start->scale) || !growth)
+        return cs_fail("optimizer: a loss scale of %g that doubles after %u steps", start->scale, growth);
+    set->growth = growth;
+    if (!set->loss_scale.block)
+        set->loss_scale = vk_alloc(set->device, sizeof *start, VK_MEMORY_DEVICE, "the loss scale");
+    return set->loss_scale.block && vk_upload(set->device, set->loss_scale, start, sizeof *start);
+}
+
+vk_range nn_params_loss_scale(const nn_params *set)
+{
+    return set->loss_scale;
+}
+
+bool nn_params_read_loss_scale(nn_params *set, nn_loss_scale *state)
+{
+    *state = (nn_loss_scale){0};
+    return !set->loss_scale.block || vk_read(set->device, set->loss_scale, state, sizeof *state);
+}
+
 /* ---- the norm ---------------------------------------------------------------------------------------------------- */
+
+enum {
+    UPDATE_BYTES = 24, /* of grad_norm.comp's result, ... */
+    NORM_BYTES = 8,    /* of which the norm and the loss scale come first */
+};
 
 /* Sums of squares of chunks of every slab side by side. Each slab's start on their own aligned offset; the gaps between
  * are zeroed with everything else. */
@@ -55,9 +84,13 @@ static bool square_slabs(const nn_params *set, vk_range partials)
     return true;
 }
 
-/* {norm, clip factor} into `result`. */
-static bool measure(const nn_params *set, float clip, uint64_t partial_bytes, vk_range result)
+/* What the optimizer needs to know of the gradients into `update` (shaders/grad_norm.comp). */
+static bool measure(const nn_params *set, const nn_adamw *a, uint64_t step, uint64_t partial_bytes, vk_range update)
 {
+    struct {
+        float clip, lr, log_beta1, log_beta2;
+        uint32_t step, growth;
+    } push = {a->clip, a->lr, (float)log(a->beta1), (float)log(a->beta2), (uint32_t)step, set->growth};
     vk_range partials = vk_alloc(set->device, partial_bytes, VK_MEMORY_DEVICE, "the gradient norm");
     bool ok = partials.block;
     partials.size = partial_bytes;
@@ -67,9 +100,11 @@ static bool measure(const nn_params *set, float clip, uint64_t partial_bytes, vk
              .rows = 1,
              .cols = (int64_t)(partial_bytes / 4),
              .reduce = true,
-             .bind = {{whole(partials, VK_READ), 0}, {whole(result, VK_WRITE), 0}},
-             .push = &clip,
-             .push_bytes = sizeof clip,
+             .bind = {{whole(partials, VK_READ), 0}, {whole(update, VK_WRITE), 0},
+                      {whole(set->loss_scale, VK_READ | VK_WRITE), 0}},
+             .spec = {set->loss_scale.block != NULL},
+             .push = &push,
+             .push_bytes = sizeof push,
          });
     vk_free(set->device, &partials);
     return ok;
@@ -77,22 +112,20 @@ static bool measure(const nn_params *set, float clip, uint64_t partial_bytes, vk
 
 /* ---- the step ---------------------------------------------------------------------------------------------------- */
 
-static bool update_slab(const nn_params *set, const nn_slab *s, const nn_adamw *a, uint64_t step, vk_range clip)
+static bool update_slab(const nn_params *set, nn_slab *s, const nn_adamw *a, vk_range update)
 {
+    s->narrowed = false;
     /* Slabs are whole groups of 64 elements, decaying and not. */
     nn_flat f = nn_flat_shape(set->device, (int64_t)s->elements);
-    double correction1 = 1 - pow(a->beta1, (double)step), correction2 = 1 - pow(a->beta2, (double)step);
     struct {
         uint32_t decay_units;
-        float rate, beta1, beta2, eps, keep, root_correction2;
+        float beta1, beta2, eps, keep;
     } push = {
         .decay_units = (uint32_t)(s->decay_elements / f.width),
-        .rate = (float)(a->lr / correction1),
         .beta1 = a->beta1,
         .beta2 = a->beta2,
         .eps = a->eps,
         .keep = (float)(1 - (double)a->lr * a->decay),
-        .root_correction2 = (float)(1 / sqrt(correction2)),
     };
     return nn_launch_rows(set->device, &(nn_launch){
         .kernel = "adamw",
@@ -101,7 +134,7 @@ static bool update_slab(const nn_params *set, const nn_slab *s, const nn_adamw *
         .width = f.width,
         .bind = {{whole(s->value, VK_READ), f.stride, true}, {whole(s->grad, VK_READ), f.stride, true},
                  {whole(s->m, VK_READ), f.stride, true}, {whole(s->v, VK_READ), f.stride, true},
-                 {whole(clip, VK_READ), 0}, {whole(s->value, VK_WRITE), f.stride},
+                 {whole(update, VK_READ), 0}, {whole(s->value, VK_WRITE), f.stride},
                  {whole(s->m, VK_WRITE), f.stride}, {whole(s->v, VK_WRITE), f.stride}},
         .push = &push,
         .push_bytes = sizeof push,
@@ -119,15 +152,15 @@ bool nn_params_step(nn_params *set, const nn_adamw *a, uint64_t step, vk_range n
         return !norm.block || vk_fill(set->device, norm, 0);
     if (step < 1)
         return cs_fail("optimizer: steps count from 1");
-    vk_range clip = vk_alloc(set->device, 8, VK_MEMORY_DEVICE, "the gradient norm");
-    bool ok = clip.block && measure(set, a->clip, partial_bytes, clip);
+    vk_range update = vk_alloc(set->device, UPDATE_BYTES, VK_MEMORY_DEVICE, "the gradient norm");
+    bool ok = update.block && measure(set, a, step, partial_bytes, update);
     for (size_t i = 0; ok && i < set->slabs; i++)
         if (learns(&set->slab[i]))
-            ok = update_slab(set, &set->slab[i], a, step, clip);
-    vk_range measured = {clip.block, clip.offset, 4};
-    norm.size = 4;
+            ok = update_slab(set, &set->slab[i], a, update);
+    vk_range measured = {update.block, update.offset, NORM_BYTES};
+    norm.size = NORM_BYTES;
     ok = ok && (!norm.block || vk_copy(set->device, norm, measured));
-    vk_free(set->device, &clip);
+    vk_free(set->device, &update);
     return ok;
 }
 

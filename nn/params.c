@@ -8,9 +8,10 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "nn/launch.h"
 
-/* Parameters start on 256 bytes, which every device accepts as a storage and as a texel buffer offset. */
-enum { PARAM_ALIGN = 64, SLAB_ELEMENTS = 64 << 20 };
+/* Parameters start on 256 bytes, also in 16 bits, which every device accepts as a storage and as a texel buffer offset. */
+enum { PARAM_ALIGN = 128, SLAB_ELEMENTS = 64 << 20 };
 
 nn_params *nn_params_new(vk_device *device)
 {
@@ -30,7 +31,9 @@ void nn_params_free(nn_params **set)
         vk_free(s->device, &s->slab[i].grad);
         vk_free(s->device, &s->slab[i].m);
         vk_free(s->device, &s->slab[i].v);
+        vk_free(s->device, &s->slab[i].narrow);
     }
+    vk_free(s->device, &s->loss_scale);
     for (size_t i = 0; i < s->count; i++)
         free(s->param[i]);
     free(s->param);
@@ -183,6 +186,42 @@ bool nn_params_allocate(nn_params *set, bool training, uint64_t seed)
     return true;
 }
 
+/* ---- 16-bit copies ---------------------------------------------------------------------------------------------- */
+
+static bool allocate_narrow(nn_params *set, size_t slab, enum nn_dtype type)
+{
+    nn_slab *s = &set->slab[slab];
+    if (s->narrow.block || !s->decay_elements)
+        return true;
+    s->narrow = vk_alloc(set->device, s->decay_elements * nn_dtype_size(type), VK_MEMORY_DEVICE, "16-bit parameters");
+    for (size_t i = 0; s->narrow.block && i < set->count; i++) {
+        nn_param *p = set->param[i];
+        if (p->slab != (int)slab || !p->decay || nn_cols(&p->tensor) % NN_HALF_COLS)
+            continue;
+        p->narrow = (vk_range){s->narrow.block, s->narrow.offset + p->offset * nn_dtype_size(type),
+                               (uint64_t)nn_count(&p->tensor) * nn_dtype_size(type)};
+        p->narrow_type = type;
+    }
+    return s->narrow.block;
+}
+
+bool nn_params_narrow(nn_params *set, enum nn_dtype type)
+{
+    for (size_t i = 0; nn_is_half(type) && i < set->slabs; i++) {
+        nn_slab *s = &set->slab[i];
+        nn_row_bind from = {{s->value, VK_READ}, .values = true}, to = {{{0}, VK_WRITE}, .type = type};
+        if (s->narrowed || !s->decay_elements)
+            continue;
+        if (!allocate_narrow(set, i, type))
+            return false;
+        to.bind.range = s->narrow;
+        if (!nn_cast_run(set->device, from, to, (int64_t)s->decay_elements, false))
+            return false;
+        s->narrowed = true;
+    }
+    return true;
+}
+
 /* ---- access ----------------------------------------------------------------------------------------------------- */
 
 size_t nn_params_count(const nn_params *set)
@@ -240,5 +279,6 @@ bool nn_param_read(nn_params *set, const nn_param *p, int which, float *host)
 bool nn_param_write(nn_params *set, const nn_param *p, int which, const float *host)
 {
     vk_range r;
+    set->slab[p->slab].narrowed = false;
     return part_range(set, p, which, &r) && vk_upload(set->device, r, host, r.size);
 }

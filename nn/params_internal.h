@@ -8,6 +8,8 @@
 typedef struct nn_slab {
     vk_range value, grad, m, v; /* f32 [elements]; the last three only where trainable and training */
     uint64_t elements, decay_elements;
+    vk_range narrow; /* the first decay_elements in 16 bits; none before nn_params_narrow() */
+    bool narrowed;   /* and they are those of `value` */
     bool trainable;
 } nn_slab;
 
@@ -18,6 +20,8 @@ struct nn_params {
     nn_slab *slab;
     size_t slabs, slab_capacity;
     bool allocated;
+    vk_range loss_scale; /* nn_loss_scale on the device; none: gradients are not scaled */
+    uint32_t growth;     /* good steps until it doubles */
 };
 
 #endif

@@ -36,7 +36,7 @@ static bool compete(nn_tape *tape, const nn_moe *l, nn_tensor *x, nn_moe_result 
 
 static bool forward(nn_tape *tape, const nn_moe *l, nn_tensor *x, bool training, bool competing, nn_moe_result *r)
 {
-    r->logits = nn_linear(tape, x, l->gate, NULL);
+    r->logits = nn_linear_f32(tape, x, l->gate, NULL);
     bool ok = competing ? compete(tape, l, x, r) : route(tape, l, x, training, r);
     r->load = r->routing.load;
     r->entropy = r->routing.entropy;

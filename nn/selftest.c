@@ -188,7 +188,7 @@ static bool bench_make(bench *b, vk_device *device)
     b->node = (nn_node){.op = b->op, .ins = b->op->ins, .outs = b->op->outs, .precision = b->type};
     memcpy(b->node.in, b->in, sizeof b->in);
     memcpy(b->node.out, b->out, sizeof b->out);
-    if (b->op->param_bytes)
+    if (b->c->params)
         memcpy(b->node.params, b->c->params, b->op->param_bytes);
     nn_ref ref = reference_of(b);
     b->op->ref_forward(&ref);

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "nn/dtype.h"
+#include "nn/launch.h"
 
 /* ---- tensors ---------------------------------------------------------------------------------------------------- */
 
@@ -148,6 +149,11 @@ enum nn_dtype nn_tape_set_precision(nn_tape *tape, enum nn_dtype precision)
     return before;
 }
 
+void nn_tape_set_loss_scale(nn_tape *tape, vk_range scale)
+{
+    tape->loss_scale = scale;
+}
+
 /* ---- building --------------------------------------------------------------------------------------------------- */
 
 /* Remembers the first failure: the chain goes on with NULL tensors and later messages must not hide the cause. */
@@ -251,7 +257,7 @@ bool nn_apply(nn_tape *tape, const nn_op *op, const void *params, nn_tensor *con
     n->outs = op->outs;
     n->segment = tape->segment;
     n->precision = tape->precision;
-    if (op->param_bytes)
+    if (params)
         memcpy(n->params, params, op->param_bytes);
     bool wants_grad = false;
     for (int i = 0; i < ins; i++) {
@@ -440,24 +446,57 @@ static bool upload_floats(nn_tape *tape, nn_tensor *t, const float *values)
     return ok;
 }
 
+enum { MAX_SCALED_ROOTS = 1024 };
+
+/* The gradient of a root, without values yet; NULL where nothing trainable is behind it. */
+static bool start_root(nn_tape *tape, const nn_root *root, int i, nn_tensor **t)
+{
+    *t = root->tensor ? owner(root->tensor) : NULL;
+    if (!*t)
+        return cs_fail("backward: root %d is missing", i);
+    if (!(*t)->wants_grad || (*t)->param) {
+        *t = NULL;
+        return true;
+    }
+    if ((*t)->grad_started)
+        return cs_fail("backward: root %d is given twice", i);
+    if (tape->loss_scale.block && (root->seed || nn_count(*t) != 1))
+        return cs_fail("backward: root %d is not a loss and cannot be scaled", i);
+    (*t)->grad_started = true;
+    return allocate(tape, *t, &(*t)->grad, "a root gradient");
+}
+
+/* The roots' weights times the loss scale, side by side on the device. */
+static bool scale_weights(nn_tape *tape, const nn_root *roots, int count, vk_range *scaled)
+{
+    float weight[MAX_SCALED_ROOTS];
+    if (count > MAX_SCALED_ROOTS)
+        return cs_fail("backward: %d losses, at most %d can be scaled", count, MAX_SCALED_ROOTS);
+    for (int i = 0; i < count; i++)
+        weight[i] = roots[i].weight;
+    *scaled = vk_alloc(tape->device, (uint64_t)count * 4, VK_MEMORY_DEVICE, "the losses' weights");
+    return scaled->block && vk_upload(tape->device, *scaled, weight, scaled->size) &&
+           nn_scale_run(tape->device, *scaled, tape->loss_scale, count);
+}
+
 static bool seed_roots(nn_tape *tape, const nn_root *roots, int count)
 {
-    for (int i = 0; i < count; i++) {
-        nn_tensor *t = roots[i].tensor ? owner(roots[i].tensor) : NULL;
-        if (!t)
-            return cs_fail("backward: root %d is missing", i);
-        if (!t->wants_grad || t->param)
-            continue; /* nothing trainable behind it */
-        if (t->grad_started)
-            return cs_fail("backward: root %d is given twice", i);
-        if (!allocate(tape, t, &t->grad, "a root gradient"))
-            return false;
-        if (roots[i].seed ? !upload_floats(tape, t, roots[i].seed)
-                          : !vk_fill(tape->device, t->grad, nn_word_of(t->dtype, roots[i].weight)))
-            return false;
-        t->grad_started = true;
+    vk_range scaled = {0};
+    bool ok = !tape->loss_scale.block || !count || scale_weights(tape, roots, count, &scaled);
+    for (int i = 0; ok && i < count; i++) {
+        nn_tensor *t;
+        if (!(ok = start_root(tape, &roots[i], i, &t)) || !t)
+            continue;
+        if (scaled.block)
+            ok = vk_copy(tape->device, (vk_range){t->grad.block, t->grad.offset, 4},
+                         (vk_range){scaled.block, scaled.offset + 4 * (uint64_t)i, 4});
+        else if (roots[i].seed)
+            ok = upload_floats(tape, t, roots[i].seed);
+        else
+            ok = vk_fill(tape->device, t->grad, nn_word_of(t->dtype, roots[i].weight));
     }
-    return true;
+    vk_free(tape->device, &scaled);
+    return ok;
 }
 
 bool nn_tape_run(nn_tape *tape, const nn_root *roots, int count)
@@ -546,6 +585,16 @@ vk_bind nn_texel_bind(const nn_tensor *t)
 vk_bind nn_write_bind(const nn_tensor *t)
 {
     return data_bind(t, VK_WRITE);
+}
+
+nn_operand nn_product_operand(const nn_node *n, const nn_tensor *t)
+{
+    if (!t)
+        return (nn_operand){0};
+    const nn_param *p = owner(t)->param;
+    if (p && p->narrow.block && p->narrow_type == n->precision)
+        return (nn_operand){p->narrow, p->narrow_type};
+    return (nn_operand){owner(t)->data, t->dtype};
 }
 
 vk_bind nn_dout_bind(const nn_tensor *t)

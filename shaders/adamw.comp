@@ -3,14 +3,18 @@
 
 // AdamW (Loshchilov & Hutter 2019) on one slab of parameters; units before `decay_units` decay. Value and moments are
 // bound twice, to be read and to be written. One invocation per unit.
-#define PUSH_FIELDS uint decay_units; float rate, beta1, beta2, eps, keep, root_correction2;
+#define PUSH_FIELDS uint decay_units; float beta1, beta2, eps, keep;
 #include "rows.glsl"
 
 VALUES_IN(0, value)
 VALUES_IN(1, gradient)
 VALUES_IN(2, m)
 VALUES_IN(3, v)
-layout(std430, binding = 4) readonly buffer Clip { float norm, scale; };
+layout(std430, binding = 4) readonly buffer Update
+{
+    float norm, loss_scale, factor, rate, root_correction2; // grad_norm.comp
+    uint skip;
+};
 VALUES_OUT(5, new_value)
 VALUES_OUT(6, new_m)
 VALUES_OUT(7, new_v)
@@ -26,9 +30,9 @@ UNIT_MAP(reciprocal_deviations, reciprocal_deviation)
 void main()
 {
     uint i = flat_index();
-    if (i >= rows)
+    if (i >= rows || skip != 0u)
         return;
-    Unit g = load_gradient(i) * scale;
+    Unit g = load_gradient(i) * factor;
     Unit first = load_m(i) * beta1 + g * (1.0 - beta1);
     Unit second = load_v(i) * beta2 + mul(g, g) * (1.0 - beta2);
     store_new_m(i, first, false);

@@ -2,7 +2,11 @@
 // The gradients of biases, sums of columns per batch entry or group: out[e, chunk, :] (+)= sum of a share of the rows
 // of entry e, in order. Tall inputs take two passes, the second one over the chunks of the first. -DTEXEL: rows of
 // whole 16-byte texels, four columns per invocation, for drivers where loads are dear.
+#extension GL_GOOGLE_include_directive : require
+#include "half.glsl"
+
 layout(local_size_x = 32, local_size_x_id = 0) in;
+layout(constant_id = 1) const uint TYPE = 0; // of the input; 16-bit rows are of whole words
 
 layout(push_constant) uniform Push
 {
@@ -22,16 +26,19 @@ const uint WIDTH = 4;
 
 vec4 load(uint at)
 {
-    return uintBitsToFloat(texelFetch(x, int(at / 4)));
+    if (TYPE == TYPE_F32)
+        return uintBitsToFloat(texelFetch(x, int(at / 4)));
+    uvec4 texel = texelFetch(x, int(at / 8));
+    return unpack_halves(TYPE, at / 4 % 2 == 0 ? texel.xy : texel.zw);
 }
 #else
-layout(std430, binding = 0) readonly buffer In { float x[]; };
+layout(std430, binding = 0) readonly buffer In { uint x[]; };
 #define VALUE float
 const uint WIDTH = 1;
 
 float load(uint at)
 {
-    return x[at];
+    return TYPE == TYPE_F32 ? uintBitsToFloat(x[at]) : unpack_half_pair(TYPE, x[at / 2])[at % 2];
 }
 #endif
 

@@ -84,7 +84,7 @@ static void test_layout(void **state)
         uint64_t count = (uint64_t)nn_count(&p->tensor);
         assert_int_equal(s->trainable, p->trainable);
         assert_int_equal(p->tensor.wants_grad, p->trainable);
-        assert_int_equal(p->offset % 64, 0);
+        assert_int_equal(p->offset % 128, 0);
         assert_true(p->offset + count <= s->elements);
         assert_true(p->decay ? p->offset + count <= s->decay_elements : p->offset >= s->decay_elements);
         for (size_t j = 0; j < i; j++) {

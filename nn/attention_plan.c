@@ -36,7 +36,8 @@ nn_attention_plan nn_attention_plan_for(const vk_caps *caps, enum nn_attention_k
         plan.lanes = plan.tile = caps->subgroup_size;
         plan.subgroup = caps->subgroup_control ? caps->subgroup_size : 0;
         plan.chunk = divisor(width, 20);
-        plan.rows = width <= 8 ? 2 : 1; /* two save loads; beyond, compiling the kernel would take seconds */
+        /* Many save loads and shuffles; beyond, compiling the kernels would take seconds. */
+        plan.rows = width <= 8 ? 4 : 2;
     } else {
         plan.lanes = caps->subgroup_size > 32 && caps->max_invocations >= 64 ? 64 : 32;
         /* Two tiles of whole rows in 16 KiB, which every device has; a few bytes more go to the segments. */

@@ -161,6 +161,7 @@ static const nn_attention_params small = {.heads = 1, .kv_heads = 1, .head_dim =
 static const nn_attention_params bench_full = {.heads = 4, .kv_heads = 4, .head_dim = 16};
 static const nn_attention_params bench_turns = {
     .heads = 4, .kv_heads = 4, .head_dim = 16, .causal = true, .open_prefix = true};
+static const nn_attention_params bench_32 = {.heads = 4, .kv_heads = 4, .head_dim = 32};
 static const nn_attention_params bench_text = {.heads = 8, .kv_heads = 2, .head_dim = 64, .causal = true};
 
 #define QKV(batch, rows, cols) {.dtype = NN_F32, .dims = 3, .shape = {batch, rows, cols}, .fill = NN_FILL_NORMAL}
@@ -179,6 +180,7 @@ static const nn_case cases[] = {
     {.name = "full 64", .params = &bench_full, .in = {QKV(32, 64, 192)}, .bench = true},
     {.name = "isolated turns 152", .params = &bench_turns, .in = {QKV(32, 152, 192), SEGMENTS(32, 152)},
      .fill = fill_picture, .bench = true},
+    {.name = "full 64, heads of 32", .params = &bench_32, .in = {QKV(16, 64, 384)}, .bench = true},
     {.name = "causal 512 x 64", .params = &bench_text, .in = {QKV(1, 512, 768)}, .bench = true},
 };
 

@@ -45,33 +45,40 @@ int query_segment(uint i)
 }
 
 // (lse in units of log 2, delta) of query i.
-vec2 query_sums(uint head, uint i)
+vec2 row_sums(uint head, uint i)
 {
     uint at = (batch * push.heads + head) * push.queries + min(i, push.queries - 1);
     return vec2(lse[at] * LOG2E, delta[at]);
 }
 
+#include "attention_tile.glsl"
+
+DEFINE_TILE(query, CHUNKS)
+DEFINE_TILE(dy, CHUNKS)
+
 #ifdef SHUFFLE
-#define OWN_QUERY(head, i, c) query(head, i + lane, c)
-#define OWN_DY(head, i, c) dy(head, i + lane, c)
-#define OWN_SUMS(head, i) query_sums(head, i + lane)
-#define TILE_QUERY(own, t, c) subgroupShuffle(own, t)
-#define TILE_DY(own, t, c) subgroupShuffle(own, t)
+#define OWN_SUMS(head, i) row_sums(head, i + lane)
 #define TILE_SUMS(own, t) subgroupShuffle(own, t)
 #define TILE_MASK(t) subgroupShuffle(own_mask, t)
 ivec3 own_mask; // of the lane's row of the tile
 #else
-#define OWN_QUERY(head, i, c) vec4(0)
-#define OWN_DY(head, i, c) vec4(0)
 #define OWN_SUMS(head, i) vec2(0)
-#define TILE_QUERY(own, t, c) tile_query[(t) * WIDTH + (c)]
-#define TILE_DY(own, t, c) tile_dy[(t) * WIDTH + (c)]
 #define TILE_SUMS(own, t) tile_sums[t]
 #define TILE_MASK(t) tile_mask[t]
-shared vec4 tile_query[TILE * WIDTH], tile_dy[TILE * WIDTH];
 shared vec2 tile_sums[TILE];
 shared ivec3 tile_mask[TILE];
 #endif
+
+// Before the products with a part of the tile.
+void take_rows(uint head, uint i, uint part)
+{
+#ifdef SHUFFLE
+    [[unroll]] for (uint c = 0; c < CHUNK; c++) {
+        query_take(c, query(head, i + lane, part * CHUNK + c));
+        dy_take(c, dy(head, i + lane, part * CHUNK + c));
+    }
+#endif
+}
 
 // Segment and limits of query i.
 ivec3 query_mask(uint i)
@@ -131,7 +138,7 @@ void open_tile(uint head, uint i)
         tile_dy[n] = dy(head, i + n / WIDTH, n % WIDTH);
     }
     for (uint t = lane; t < TILE; t += LANES) {
-        tile_sums[t] = query_sums(head, i + t);
+        tile_sums[t] = row_sums(head, i + t);
         tile_mask[t] = query_mask(i + t);
     }
     barrier();
@@ -161,20 +168,14 @@ void attend(uint head, uint first, uint i, uint u)
             dp[r][t] = -sums.y;
         }
     }
-    for (uint part = 0; part < CHUNKS; part++) {
+    uint part = 0;
+    do {
         if (CHUNKS > 1)
             load_rows(first, part);
-        [[unroll]] for (uint c = 0; c < CHUNK; c++) {
-            vec4 own_query = OWN_QUERY(head, i, part * CHUNK + c), own_dy = OWN_DY(head, i, part * CHUNK + c);
-            [[unroll]] for (uint t = 0; t < BLOCK; t++) {
-                vec4 q = TILE_QUERY(own_query, u + t, part * CHUNK + c), g = TILE_DY(own_dy, u + t, part * CHUNK + c);
-                [[unroll]] for (uint r = 0; r < ROWS; r++) {
-                    s[r][t] += dot(k[r][c], q);
-                    dp[r][t] += dot(v[r][c], g);
-                }
-            }
-        }
-    }
+        take_rows(head, i, part);
+        query_scores(s, k, u, part);
+        dy_scores(dp, v, u, part);
+    } while (++part < CHUNKS);
     [[unroll]] for (uint t = 0; t < BLOCK; t++) {
         ivec3 mask = TILE_MASK(u + t);
         [[unroll]] for (uint r = 0; r < ROWS; r++) {
@@ -183,16 +184,10 @@ void attend(uint head, uint first, uint i, uint u)
             dp[r][t] *= s[r][t];
         }
     }
-    [[unroll]] for (uint c = 0; c < CHUNK; c++) {
-        vec4 own_query = OWN_QUERY(head, i, chunk * CHUNK + c), own_dy = OWN_DY(head, i, chunk * CHUNK + c);
-        [[unroll]] for (uint t = 0; t < BLOCK; t++) {
-            vec4 q = TILE_QUERY(own_query, u + t, chunk * CHUNK + c), g = TILE_DY(own_dy, u + t, chunk * CHUNK + c);
-            [[unroll]] for (uint r = 0; r < ROWS; r++) {
-                dv[r][c] += s[r][t] * g;
-                dk[r][c] += dp[r][t] * q;
-            }
-        }
-    }
+    if (CHUNKS > 1)
+        take_rows(head, i, chunk);
+    dy_sums(dv, s, u, chunk);
+    query_sums(dk, dp, u, chunk);
 }
 
 void add(uint at, vec4 gradient)
@@ -219,7 +214,7 @@ void main()
         uint head = key_head * push.group, head_end = head + push.group;
         do {
             open_tile(head, i);
-            for (uint u = 0; u < TILE; u += BLOCK)
+            [[unroll]] for (uint u = 0; u < TILE; u += BLOCK)
                 attend(head, first, i, u);
         } while (++head < head_end);
         i = seek(i + TILE);

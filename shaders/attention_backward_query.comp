@@ -55,7 +55,7 @@ int key_segment(uint j)
     return j >= push.keys ? NO_KEY : SEGMENTS ? as_key(segments[batch * push.keys + j]) : 0;
 }
 
-#define VALUE_WIDTH WIDTH
+#define VALUE_PARTS CHUNKS
 #include "attention_key_tile.glsl"
 
 vec4 q[ROWS][CHUNK], g[ROWS][CHUNK], dq[ROWS][CHUNK];
@@ -79,31 +79,21 @@ void attend(uint first, uint j, uint u)
             s[r][t] = -row_lse[r];
             dp[r][t] = -row_delta[r];
         }
-    for (uint part = 0; part < CHUNKS; part++) {
+    uint part = 0;
+    do {
         if (CHUNKS > 1)
             load_rows(first, part);
-        [[unroll]] for (uint c = 0; c < CHUNK; c++) {
-            vec4 own_key = OWN_KEY(j, part * CHUNK + c), own_value = OWN_VALUE(j, part * CHUNK + c);
-            [[unroll]] for (uint t = 0; t < BLOCK; t++) {
-                vec4 k = TILE_KEY(own_key, u + t, part * CHUNK + c), v = TILE_VALUE(own_value, u + t, part * CHUNK + c);
-                [[unroll]] for (uint r = 0; r < ROWS; r++) {
-                    s[r][t] += dot(q[r][c], k);
-                    dp[r][t] += dot(g[r][c], v);
-                }
-            }
-        }
-    }
+        take_keys(j, part);
+        take_values(j, part);
+        key_scores(s, q, u, part);
+        value_scores(dp, g, u, part);
+    } while (++part < CHUNKS);
     [[unroll]] for (uint r = 0; r < ROWS; r++)
         [[unroll]] for (uint t = 0; t < BLOCK; t++)
             s[r][t] = visible(r, j, u + t) ? exp2(s[r][t]) * dp[r][t] : 0;
-    [[unroll]] for (uint c = 0; c < CHUNK; c++) {
-        vec4 own = OWN_KEY(j, chunk * CHUNK + c);
-        [[unroll]] for (uint t = 0; t < BLOCK; t++) {
-            vec4 k = TILE_KEY(own, u + t, chunk * CHUNK + c);
-            [[unroll]] for (uint r = 0; r < ROWS; r++)
-                dq[r][c] += s[r][t] * k;
-        }
-    }
+    if (CHUNKS > 1)
+        take_keys(j, chunk);
+    key_sums(dq, s, u, chunk);
 }
 
 void main()
@@ -133,7 +123,7 @@ void main()
     uint j = seek(0, end);
     do {
         open_tile(j);
-        for (uint u = 0; u < TILE; u += BLOCK)
+        [[unroll]] for (uint u = 0; u < TILE; u += BLOCK)
             attend(first, j, u);
         j = seek(j + TILE, end);
     } while (j < end);

@@ -43,7 +43,10 @@ int key_segment(uint j)
     return j >= push.keys ? NO_KEY : SEGMENTS ? as_key(segments[batch * push.keys + j]) : 0;
 }
 
-#define VALUE_WIDTH CHUNK
+float shrink[ROWS]; // of the sums so far, as the peak rises
+
+#define VALUE_PARTS 1
+#define START(sum, r) ((sum) * shrink[r])
 #include "attention_key_tile.glsl"
 
 // Score of a hidden key; with it, and at any peak from LOWEST up, exp2() is 0 (or too small to count).
@@ -52,6 +55,13 @@ const float HIDDEN = -1e30, LOWEST = -1e25;
 vec4 q[ROWS][CHUNK], o[ROWS][CHUNK];
 float peak[ROWS], sum[ROWS];
 
+void load_queries(uint first, uint part)
+{
+    [[unroll]] for (uint r = 0; r < ROWS; r++)
+        [[unroll]] for (uint c = 0; c < CHUNK; c++)
+            q[r][c] = query(first + r * LANES, part * CHUNK + c) * (push.scale * LOG2E);
+}
+
 // Adds keys u .. u + BLOCK - 1 of the tile to the running softmax.
 void attend(uint first, uint j, uint u)
 {
@@ -59,43 +69,29 @@ void attend(uint first, uint j, uint u)
     [[unroll]] for (uint r = 0; r < ROWS; r++)
         [[unroll]] for (uint t = 0; t < BLOCK; t++)
             s[r][t] = 0;
-    for (uint part = 0; part < CHUNKS; part++) {
-        [[unroll]] for (uint c = 0; c < CHUNK; c++) {
-            vec4 own = OWN_KEY(j, part * CHUNK + c);
-            if (CHUNKS > 1)
-                [[unroll]] for (uint r = 0; r < ROWS; r++)
-                    q[r][c] = query(first + r * LANES, part * CHUNK + c) * (push.scale * LOG2E);
-            [[unroll]] for (uint t = 0; t < BLOCK; t++) {
-                vec4 k = TILE_KEY(own, u + t, part * CHUNK + c);
-                [[unroll]] for (uint r = 0; r < ROWS; r++)
-                    s[r][t] += dot(q[r][c], k);
-            }
-        }
-    }
+    uint part = 0;
+    do {
+        if (CHUNKS > 1)
+            load_queries(first, part);
+        take_keys(j, part);
+        key_scores(s, q, u, part);
+    } while (++part < CHUNKS);
+    take_values(j, 0);
     [[unroll]] for (uint r = 0; r < ROWS; r++) {
         float top = peak[r];
         [[unroll]] for (uint t = 0; t < BLOCK; t++) {
             s[r][t] = visible(r, j, u + t) ? s[r][t] : HIDDEN;
             top = max(top, s[r][t]);
         }
-        float shrink = exp2(peak[r] - top);
+        shrink[r] = exp2(peak[r] - top);
         peak[r] = top;
-        sum[r] *= shrink;
+        sum[r] *= shrink[r];
         [[unroll]] for (uint t = 0; t < BLOCK; t++) {
             s[r][t] = exp2(s[r][t] - top);
             sum[r] += s[r][t];
         }
-        [[unroll]] for (uint c = 0; c < CHUNK; c++)
-            o[r][c] *= shrink;
     }
-    [[unroll]] for (uint c = 0; c < CHUNK; c++) {
-        vec4 own = OWN_VALUE(j, c);
-        [[unroll]] for (uint t = 0; t < BLOCK; t++) {
-            vec4 v = TILE_VALUE(own, u + t, c);
-            [[unroll]] for (uint r = 0; r < ROWS; r++)
-                o[r][c] += s[r][t] * v;
-        }
-    }
+    value_sums(o, s, u, 0);
 }
 
 void main()
@@ -111,16 +107,15 @@ void main()
     [[unroll]] for (uint r = 0; r < ROWS; r++) {
         peak[r] = LOWEST;
         sum[r] = 0;
-        [[unroll]] for (uint c = 0; c < CHUNK; c++) {
-            q[r][c] = query(first + r * LANES, c) * (push.scale * LOG2E);
+        [[unroll]] for (uint c = 0; c < CHUNK; c++)
             o[r][c] = vec4(0);
-        }
     }
+    load_queries(first, 0);
     uint end = workgroup_end();
     uint j = seek(0, end);
     do {
         open_tile(j);
-        for (uint u = 0; u < TILE; u += BLOCK)
+        [[unroll]] for (uint u = 0; u < TILE; u += BLOCK)
             attend(first, j, u);
         j = seek(j + TILE, end);
     } while (j < end);

@@ -9,8 +9,9 @@
 // Head widths above what registers hold are worked off in CHUNKS parts of CHUNK vec4: each workgroup makes one part of
 // the output and computes the scores over all parts.
 //
-// CPU drivers run what stands behind a condition with lanes masked, and a loop tested at its top once more than wanted:
-// hence the loops over tiles are tested at their end, and what is to be skipped is skipped by a loop (seek()).
+// CPU drivers run what stands behind a condition with lanes masked, and a loop tested at its top once more than wanted,
+// with all lanes masked (a loop of one turn takes twice its time): hence loops are tested at their end or unrolled, and
+// what is to be skipped is skipped by a loop (seek()).
 #extension GL_EXT_control_flow_attributes : require
 #ifdef SHUFFLE
 #extension GL_KHR_shader_subgroup_basic : require

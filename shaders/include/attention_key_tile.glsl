@@ -1,19 +1,15 @@
-// Tiles of keys and values for kernels whose lanes own query rows. The includer defines lane, key(), value(),
-// key_segment() and VALUE_WIDTH. OWN_* is what a lane has to read before TILE_* can be asked for.
+// Tiles of keys and values for kernels whose lanes own query rows. The includer defines lane, key(), value() and
+// key_segment(), VALUE_PARTS (of how many parts the rows of the tile of values are) and the like of attention_tile.glsl.
+#include "attention_tile.glsl"
+
+DEFINE_TILE(key, CHUNKS)
+DEFINE_TILE(value, VALUE_PARTS)
+
 #ifdef SHUFFLE
-#define OWN_KEY(j, c) key(j + lane, c)
-#define OWN_VALUE(j, c) value(j + lane, c)
-#define TILE_KEY(own, t, c) subgroupShuffle(own, t)
-#define TILE_VALUE(own, t, c) subgroupShuffle(own, t)
 #define TILE_SEGMENT(t) subgroupShuffle(own_segment, t)
 int own_segment; // of the lane's row of the tile
 #else
-#define OWN_KEY(j, c) vec4(0)
-#define OWN_VALUE(j, c) vec4(0)
-#define TILE_KEY(own, t, c) tile_key[(t) * WIDTH + (c)]
-#define TILE_VALUE(own, t, c) tile_value[(t) * VALUE_WIDTH + (c)]
 #define TILE_SEGMENT(t) tile_segment[t]
-shared vec4 tile_key[TILE * WIDTH], tile_value[TILE * VALUE_WIDTH];
 shared int tile_segment[TILE];
 #endif
 
@@ -76,6 +72,7 @@ void open_tile(uint j)
         tile_segment[t] = key_segment(j + t);
     for (uint n = lane; n < TILE * WIDTH; n += LANES)
         tile_key[n] = key(j + n / WIDTH, n % WIDTH);
+    const uint VALUE_WIDTH = VALUE_PARTS * CHUNK;
     for (uint n = lane; n < TILE * VALUE_WIDTH; n += LANES)
         tile_value[n] = value(j + n / VALUE_WIDTH, n % VALUE_WIDTH);
     barrier();
@@ -86,4 +83,21 @@ void open_tile(uint j)
 bool visible(uint r, uint j, uint u)
 {
     return int(j + u) <= limit_of(TILE_SEGMENT(u), segment[r], limits[r]);
+}
+
+// Before the products with a part of the tile's keys or values.
+void take_keys(uint j, uint part)
+{
+#ifdef SHUFFLE
+    [[unroll]] for (uint c = 0; c < CHUNK; c++)
+        key_take(c, key(j + lane, part * CHUNK + c));
+#endif
+}
+
+void take_values(uint j, uint part)
+{
+#ifdef SHUFFLE
+    [[unroll]] for (uint c = 0; c < CHUNK; c++)
+        value_take(c, value(j + lane, part * CHUNK + c));
+#endif
 }

@@ -386,19 +386,26 @@ static bool check_required(const cs_config *c, const char *path, const json_t *r
     return true;
 }
 
+bool cs_config_parse(const cs_config *config, const char *name, const char *text, size_t size,
+                     const char *const *sets, size_t set_count)
+{
+    json_t *root = text ? parse_file(name, text, size) : NULL, *given = json_object();
+    bool ok = (!text || root) && apply_defaults(config);
+    if (ok && root)
+        ok = apply_object(config, &(source){.path = name, .text = text}, "", root);
+    for (size_t i = 0; ok && i < set_count; i++)
+        ok = apply_set(config, sets[i], given);
+    ok = ok && check_required(config, name, root, given);
+    json_decref(given);
+    json_decref(root);
+    return ok;
+}
+
 bool cs_config_read(const cs_config *config, const char *path, const char *const *sets, size_t set_count)
 {
     size_t size = 0;
     char *text = path ? cs_read_file(path, FILE_LIMIT, &size) : NULL;
-    json_t *root = text ? parse_file(path, text, size) : NULL, *given = json_object();
-    bool ok = (!path || root) && apply_defaults(config);
-    if (ok && root)
-        ok = apply_object(config, &(source){.path = path, .text = text}, "", root);
-    for (size_t i = 0; ok && i < set_count; i++)
-        ok = apply_set(config, sets[i], given);
-    ok = ok && check_required(config, path, root, given);
-    json_decref(given);
-    json_decref(root);
+    bool ok = (!path || text) && cs_config_parse(config, path, text, size, sets, set_count);
     free(text);
     return ok;
 }

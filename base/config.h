@@ -50,6 +50,10 @@ typedef struct cs_config {
  * unfinished mixture; release them all the same. */
 bool cs_config_read(const cs_config *config, const char *path, const char *const *sets, size_t set_count);
 
+/* The same from `size` bytes of such a file's text (NULL: none); `name` is what errors call it. */
+bool cs_config_parse(const cs_config *config, const char *name, const char *text, size_t size,
+                     const char *const *sets, size_t set_count);
+
 /* Frees the strings and sets them to NULL. */
 void cs_config_release(const cs_config *config);
 

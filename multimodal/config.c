@@ -130,13 +130,8 @@ static void bind(mm_config *c)
     c->tables = (cs_config){c->sections, COUNT(sections)};
 }
 
-bool mm_config_read(mm_config *c, const char *path, const char *const *sets, size_t set_count)
+static bool check_config(const mm_config *c, const char *where)
 {
-    memset(c, 0, sizeof *c);
-    bind(c);
-    if (!cs_config_read(&c->tables, path, sets, set_count))
-        return false;
-    const char *where = path ? path : "configuration";
     if (c->text.open_prefix && c->data.turns == MM_TURNS_CONVERSATION)
         return cs_fail("%s: text.open_prefix needs data.turns \"isolated\": in a conversation answers are part of the "
                        "prefix and would see themselves",
@@ -150,6 +145,20 @@ enum nn_dtype mm_config_precision(const mm_config *c)
 {
     static const enum nn_dtype type[] = {NN_F32, NN_BF16, NN_F16};
     return type[c->train.precision];
+}
+
+bool mm_config_read(mm_config *c, const char *path, const char *const *sets, size_t set_count)
+{
+    memset(c, 0, sizeof *c);
+    bind(c);
+    return cs_config_read(&c->tables, path, sets, set_count) && check_config(c, path ? path : "configuration");
+}
+
+bool mm_config_parse(mm_config *c, const char *name, const char *text, const char *const *sets, size_t set_count)
+{
+    memset(c, 0, sizeof *c);
+    bind(c);
+    return cs_config_parse(&c->tables, name, text, strlen(text), sets, set_count) && check_config(c, name);
 }
 
 void mm_config_release(mm_config *c)

@@ -61,6 +61,8 @@ typedef struct mm_config {
 /* Defaults, the JSON file (NULL: none), the "key=value" overrides; then checks what concerns several keys. Release with
  * mm_config_release() also after a failure. */
 bool mm_config_read(mm_config *c, const char *path, const char *const *sets, size_t set_count);
+/* The same from a JSON text; `name` is what errors call it. */
+bool mm_config_parse(mm_config *c, const char *name, const char *text, const char *const *sets, size_t set_count);
 void mm_config_release(mm_config *c);
 /* Type that training stores activations in. */
 enum nn_dtype mm_config_precision(const mm_config *c);

@@ -183,6 +183,11 @@ static bool make_buffers(trainer *t)
     return t->figures.block && t->batches && t->roots;
 }
 
+bool mm_trainer_make(trainer *t)
+{
+    return open_model(t) && make_buffers(t);
+}
+
 bool mm_trainer_open(trainer *t, bool dry)
 {
     /* The run's folder comes after everything that may be wrong with the inputs, so that a mistake leaves none behind.

@@ -47,6 +47,9 @@ typedef struct trainer {
 
 /* Opens all that a run needs. `dry`: on a dry device, and without touching the run's folder. */
 bool mm_trainer_open(trainer *t, bool dry);
+/* Makes model, tape and buffers for what is set already: configuration, tokenizer and device, which then belong to the
+ * trainer. Without data, run and log: for mm_trainer_record() over batches of one's own. */
+bool mm_trainer_make(trainer *t);
 /* False where the log cannot be written to its end. */
 bool mm_trainer_close(trainer *t);
 /* Takes a step's micro-batches from the loader, and gives them back. */

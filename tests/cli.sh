@@ -29,6 +29,7 @@ check "... in Markdown too" grep -q "^\*\*.*Vulkan 1\." "$dir/peaks.md"
 expect "bench of products and a layer of given shapes" 0 "^competing .*2,8,16,8,4,2 " \
     bench --quick --shape 16,8,24 --shape 2,8,16,8,4,2 --output "$dir/a.json" --output "$dir/a.html"
 check "... on a page of its own" grep -q "<svg" "$dir/a.html"
+expect "bench of training steps" 0 "^demo .* competing .* [0-9.]+ " bench --quick --part step --batch 1
 expect "bench compare" 0 "^softmax .* ms" bench compare "$dir/bench.json" "$dir/a.json" --output "$dir/c.html" --output "$dir/c.csv"
 check "... writes the page" grep -q "gemm NT" "$dir/c.html"
 expect "bench compare: a file of something else" 1 "demo.json: not results of csmoe bench" \

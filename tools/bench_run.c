@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "multimodal/bench_step.h"
 #include "nn/bench_moe.h"
 #include "tools/bench_report.h"
 #include "tools/options.h"
@@ -159,6 +160,40 @@ static bool run_layers(session *s)
     return true;
 }
 
+/* ---- training steps ---------------------------------------------------------------------------------------------- */
+
+static bool run_step(session *s, const mm_bench_step_params *p, bool *has_mixtures)
+{
+    mm_bench_step_result r;
+    char name[64];
+    if (!mm_bench_step(p, &r))
+        return false;
+    snprintf(name, sizeof name, "%d samples x %d tokens", r.samples, r.tokens);
+    const char *pass = p->compete ? "competing" : r.has_mixtures ? "routed" : "dense";
+    bench_row row = bench_row_of(BENCH_STEP, mm_bench_model_names[p->model], name, pass, p->precision, &r.time);
+    row.figure[BENCH_TOKENS] = 1e9 * (double)r.real_tokens / r.time.median;
+    row.figure[BENCH_HOST_MS] = r.host_ns / 1e6;
+    row.figure[BENCH_DEVICE_MS] = r.device_ns > 0 ? r.device_ns / 1e6 : NAN;
+    row.figure[BENCH_DISPATCHES] = (double)r.dispatches;
+    row.figure[BENCH_MEMORY_BYTES] = (double)r.peak_bytes;
+    *has_mixtures = r.has_mixtures;
+    return report(s, &row);
+}
+
+static bool run_steps(session *s, const char *selector)
+{
+    for (int model = 0; mm_bench_model_names[model] && !(s->job->quick && model); model++) {
+        mm_bench_step_params p = {selector, model, s->job->batch, false, s->job->quick, "f32"};
+        bool has_mixtures;
+        if (!run_step(s, &p, &has_mixtures))
+            return false;
+        p.compete = true;
+        if (has_mixtures && !run_step(s, &p, &has_mixtures))
+            return false;
+    }
+    return true;
+}
+
 /* ---- a device ---------------------------------------------------------------------------------------------------- */
 
 /* What is timed by the device's clock. */
@@ -184,7 +219,7 @@ static bool run_unprofiled(session *s, const char *selector)
     if (!device)
         return false;
     s->bench = nn_bench_on(device, s->job->quick);
-    bool ok = !s->job->part[BENCH_MOE] || run_layers(s);
+    bool ok = run_layers(s);
     vk_close(&device);
     return ok;
 }
@@ -192,8 +227,8 @@ static bool run_unprofiled(session *s, const char *selector)
 bool bench_run(const char *selector, const bench_job *job, json_t *doc)
 {
     session s = {.job = job, .heading = -1};
-    const bool more = job->part[BENCH_MOE] || job->part[BENCH_STEP];
-    bool ok = run_profiled(&s, selector) && (!more || run_unprofiled(&s, selector));
+    bool ok = run_profiled(&s, selector) && (!job->part[BENCH_MOE] || run_unprofiled(&s, selector)) &&
+              (!job->part[BENCH_STEP] || run_steps(&s, selector));
     if (ok && json_array_append(doc, s.entry) != 0)
         ok = cs_fail("benchmark: out of memory for the results");
     json_decref(s.entry);

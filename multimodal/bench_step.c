@@ -107,8 +107,7 @@ static bool open_trainer(trainer *t, const mm_bench_step_params *p, const subjec
     for (int i = 0; i < MOST_SETS && s->sets[i]; i++)
         sets[count++] = s->sets[i];
     sets[count++] = batch;
-    if (strcmp(p->precision, "f32"))
-        sets[count++] = precision;
+    sets[count++] = precision;
     t->total = MOST_STEPS;
     return mm_config_parse(&t->config, mm_bench_model_names[p->model], s->config, sets, count) &&
            (t->tokenizer = make_tokenizer(s->words)) && mm_config_format(&t->config, t->tokenizer, &t->format) &&

@@ -185,7 +185,7 @@ static bool make_buffers(trainer *t)
 
 bool mm_trainer_make(trainer *t)
 {
-    return open_model(t) && make_buffers(t);
+    return open_model(t) && set_precision(t) && make_buffers(t);
 }
 
 bool mm_trainer_open(trainer *t, bool dry)

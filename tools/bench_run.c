@@ -180,17 +180,25 @@ static bool run_step(session *s, const mm_bench_step_params *p, bool *has_mixtur
     return report(s, &row);
 }
 
+static bool run_model(session *s, const char *selector, int model, const char *precision)
+{
+    mm_bench_step_params p = {selector, model, s->job->batch, false, s->job->quick, precision};
+    bool has_mixtures;
+    if (!run_step(s, &p, &has_mixtures))
+        return false;
+    p.compete = true;
+    return !has_mixtures || run_step(s, &p, &has_mixtures);
+}
+
 static bool run_steps(session *s, const char *selector)
 {
-    for (int model = 0; mm_bench_model_names[model] && !(s->job->quick && model); model++) {
-        mm_bench_step_params p = {selector, model, s->job->batch, false, s->job->quick, "f32"};
-        bool has_mixtures;
-        if (!run_step(s, &p, &has_mixtures))
-            return false;
-        p.compete = true;
-        if (has_mixtures && !run_step(s, &p, &has_mixtures))
-            return false;
-    }
+    static const char *const precisions[] = {"f32", "bf16", "f16"};
+    for (int model = 0; mm_bench_model_names[model]; model++)
+        for (size_t i = 0; i < CS_COUNT(precisions); i++)
+            if (!run_model(s, selector, model, precisions[i]))
+                return false;
+            else if (s->job->quick)
+                return true;
     return true;
 }
 

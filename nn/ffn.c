@@ -45,14 +45,15 @@ static uint32_t row_stride(const nn_ffn *f, uint32_t width)
 /* ---- forward ----------------------------------------------------------------------------------------------------- */
 
 /* w x + b for w1 or w3. */
-static nn_gemm product_up(const nn_ffn *f, vk_range w, vk_range b)
+static nn_gemm product_up(const nn_ffn *f, nn_operand w, vk_range b)
 {
     const nn_ffn_shape *s = &f->shape;
     nn_gemm g = product(f, NN_GEMM_NT, "ffn up");
     g.m = s->rows, g.n = s->hidden, g.k = s->in;
-    g.a = f->x, g.b = w, g.bias = b;
-    g.a_type = s->x_type, g.b_type = s->w_type;
-    g.c_type = g.other_type = g.extra_type = s->type;
+    g.a = f->x.range, g.a_type = f->x.type;
+    g.b = w.range, g.b_type = w.type;
+    g.bias = b;
+    g.c_type = g.other_type = g.extra_type = s->hidden_type;
     g.rows = f->tokens;
     g.b_stride = s->hidden * s->in;
     g.c_stride = row_stride(f, s->hidden);
@@ -83,8 +84,10 @@ bool nn_ffn_forward(vk_device *device, const nn_ffn *f, vk_range y)
     const nn_ffn_shape *s = &f->shape;
     nn_gemm g = product(f, NN_GEMM_NT, "ffn down");
     g.m = s->rows, g.n = s->out, g.k = s->hidden;
-    g.a = f->h, g.b = f->w2, g.c = y, g.bias = f->b2;
-    g.a_type = g.c_type = s->type, g.b_type = s->w_type;
+    g.a = f->h, g.a_type = s->hidden_type;
+    g.b = f->w2.range, g.b_type = f->w2.type;
+    g.c = y, g.c_type = s->out_type;
+    g.bias = f->b2;
     g.a_stride = row_stride(f, s->hidden);
     g.b_stride = s->out * s->hidden;
     g.c_stride = row_stride(f, s->out);
@@ -100,8 +103,10 @@ static bool backward_hidden(vk_device *device, const nn_ffn *f, vk_range dy, con
     const nn_ffn_shape *s = &f->shape;
     nn_gemm g = product(f, NN_GEMM_NN, "ffn dh");
     g.m = s->rows, g.n = s->hidden, g.k = s->out;
-    g.a = dy, g.b = f->w2, g.c = s->gated ? to->dh : to->du;
-    g.a_type = g.c_type = g.other_type = s->type, g.b_type = s->w_type;
+    g.a = dy, g.a_type = s->out_type;
+    g.b = f->w2.range, g.b_type = f->w2.type;
+    g.c = s->gated ? to->dh : to->du;
+    g.c_type = g.other_type = s->hidden_type;
     g.a_stride = row_stride(f, s->out);
     g.b_stride = s->out * s->hidden;
     g.c_stride = row_stride(f, s->hidden);
@@ -111,7 +116,7 @@ static bool backward_hidden(vk_device *device, const nn_ffn *f, vk_range dy, con
         return nn_gemm_run(device, &g);
     }
     return nn_gemm_run(device, &g) && nn_gated_backward(device, s->activation, (int64_t)nn_ffn_rows(f) * s->hidden,
-                                                        s->type,
+                                                        s->hidden_type,
                                                         &(nn_gated_ranges){f->u, f->v, to->dh, to->du, to->dv});
 }
 
@@ -123,8 +128,9 @@ static bool backward_up(vk_device *device, const nn_ffn *f, vk_range xs, vk_rang
         return true;
     nn_gemm g = product(f, NN_GEMM_TN, "ffn dw up");
     g.m = s->hidden, g.n = s->in, g.k = s->rows;
-    g.a = du, g.b = xs, g.c = dw.to;
-    g.a_type = s->type, g.b_type = s->x_type, g.c_type = s->w_type;
+    g.a = du, g.a_type = s->hidden_type;
+    g.b = xs, g.b_type = f->x.type;
+    g.c = dw.to, g.c_type = dw.type;
     g.a_stride = row_stride(f, s->hidden);
     g.c_stride = s->hidden * s->in;
     g.accumulate = dw.accumulate;
@@ -138,8 +144,9 @@ static bool backward_down(vk_device *device, const nn_ffn *f, vk_range dy, nn_ff
         return true;
     nn_gemm g = product(f, NN_GEMM_TN, "ffn dw down");
     g.m = s->out, g.n = s->hidden, g.k = s->rows;
-    g.a = dy, g.b = f->h, g.c = dw.to;
-    g.a_type = g.b_type = s->type, g.c_type = s->w_type;
+    g.a = dy, g.a_type = s->out_type;
+    g.b = f->h, g.b_type = s->hidden_type;
+    g.c = dw.to, g.c_type = dw.type;
     g.a_stride = row_stride(f, s->out);
     g.b_stride = row_stride(f, s->hidden);
     g.c_stride = s->out * s->hidden;
@@ -148,15 +155,16 @@ static bool backward_down(vk_device *device, const nn_ffn *f, vk_range dy, nn_ff
 }
 
 /* dx = du w for w1 or w3; the experts' sum where they share x. */
-static bool backward_x(vk_device *device, const nn_ffn *f, vk_range du, vk_range w, nn_ffn_gradient dx)
+static bool backward_x(vk_device *device, const nn_ffn *f, vk_range du, nn_operand w, nn_ffn_gradient dx)
 {
     const nn_ffn_shape *s = &f->shape;
     if (!dx.to.block)
         return true;
     nn_gemm g = product(f, NN_GEMM_NN, "ffn dx");
     g.m = s->rows, g.n = s->in, g.k = s->hidden;
-    g.a = du, g.b = w, g.c = dx.to;
-    g.a_type = s->type, g.b_type = s->w_type, g.c_type = s->x_type;
+    g.a = du, g.a_type = s->hidden_type;
+    g.b = w.range, g.b_type = w.type;
+    g.c = dx.to, g.c_type = dx.type;
     g.a_stride = row_stride(f, s->hidden);
     g.b_stride = s->hidden * s->in;
     g.sum_batch = copies(f) > 1;
@@ -164,10 +172,10 @@ static bool backward_x(vk_device *device, const nn_ffn *f, vk_range du, vk_range
     return nn_gemm_run(device, &g);
 }
 
-static bool backward_bias(vk_device *device, const nn_ffn *f, vk_range in, uint32_t columns, nn_ffn_gradient db)
+static bool backward_bias(vk_device *device, const nn_ffn *f, nn_operand in, uint32_t columns, nn_ffn_gradient db)
 {
-    nn_bias_sum sum = {.rows = f->shape.rows, .columns = columns, .in = in, .out = db.to, .accumulate = db.accumulate,
-                       .label = "ffn db"};
+    nn_bias_sum sum = {.rows = f->shape.rows, .columns = columns, .in = in.range, .in_type = in.type, .out = db.to,
+                       .accumulate = db.accumulate, .label = "ffn db"};
     if (!db.to.block)
         return true;
     if (is_grouped(f)) {
@@ -184,10 +192,10 @@ static bool gather_rows(vk_device *device, const nn_ffn *f, vk_range xs)
     const nn_ffn_shape *s = &f->shape;
     return nn_gather(device, &(nn_gather_launch){
         .index = {f->tokens, VK_READ},
-        .from = {f->x, VK_READ},
+        .from = {f->x.range, VK_READ},
         .to = {xs, VK_WRITE},
-        .from_type = s->x_type,
-        .to_type = s->x_type,
+        .from_type = f->x.type,
+        .to_type = f->x.type,
         .sources = s->tokens,
         .rows = s->rows,
         .cols = s->in,
@@ -198,14 +206,14 @@ bool nn_ffn_backward(vk_device *device, const nn_ffn *f, vk_range dy, const nn_f
                      const nn_ffn_gradients *to)
 {
     const nn_ffn_shape *s = &f->shape;
-    vk_range xs = f->tokens.block ? work->xs : f->x;
+    vk_range xs = f->tokens.block ? work->xs : f->x.range;
     bool gathers = f->tokens.block && (to->w1.to.block || to->w3.to.block);
     if ((gathers && !gather_rows(device, f, xs)) || !backward_down(device, f, dy, to->w2) ||
-        !backward_bias(device, f, dy, s->out, to->b2) || !backward_hidden(device, f, dy, work) ||
-        !backward_up(device, f, xs, work->du, to->w1) || !backward_bias(device, f, work->du, s->hidden, to->b1) ||
+        !backward_bias(device, f, (nn_operand){dy, s->out_type}, s->out, to->b2) || !backward_hidden(device, f, dy, work) ||
+        !backward_up(device, f, xs, work->du, to->w1) || !backward_bias(device, f, (nn_operand){work->du, s->hidden_type}, s->hidden, to->b1) ||
         !backward_x(device, f, work->du, f->w1, to->x))
         return false;
-    nn_ffn_gradient more = {to->x.to, true};
+    nn_ffn_gradient more = {to->x.to, to->x.type, true};
     return !s->gated ||
            (backward_up(device, f, xs, work->dv, to->w3) && backward_x(device, f, work->dv, f->w3, more));
 }
@@ -217,9 +225,15 @@ static bool check_weights(const nn_node *n, const nn_ffn_shape *s)
     static const char *const names[] = {"x", "w1", "b1", "w2", "b2", "w3"};
     int64_t copies = s->experts ? s->experts : 1, up = copies * s->hidden * s->in, down = copies * s->out * s->hidden;
     const int64_t counts[] = {nn_count(n->in[NN_FFN_X]), up, copies * s->hidden, down, copies * s->out, up};
-    for (int i = 0; i < NN_FFN_INS; i++)
-        if (n->in[i] && !nn_expect_row(n->op->name, names[i], n->in[i], counts[i]))
+    for (int i = 0; i < NN_FFN_INS; i++) {
+        const nn_tensor *t = n->in[i];
+        bool bias = i == NN_FFN_B1 || i == NN_FFN_B2;
+        if (t && !(bias ? nn_expect_floats : nn_expect_values)(n->op->name, names[i], t))
             return false;
+        if (t && nn_count(t) != counts[i])
+            return cs_fail("%s: %s %s must have %lld elements", n->op->name, names[i], nn_shape_string(t).text,
+                           (long long)counts[i]);
+    }
     return true;
 }
 
@@ -244,6 +258,8 @@ bool nn_ffn_check(const nn_node *n, int activation, bool stacked, nn_ffn_shape *
         .hidden = (uint32_t)nn_cols(w2),
         .out = (uint32_t)w2->shape[dims - 2],
     };
+    shape->hidden_type = nn_product_type(n, shape->hidden);
+    shape->out_type = nn_product_type(n, shape->out);
     return check_weights(n, shape);
 }
 
@@ -257,18 +273,24 @@ bool nn_ffn_trains(const nn_node *n)
 
 nn_ffn nn_ffn_of(const nn_node *n, const nn_ffn_shape *shape)
 {
-    vk_range r[NN_FFN_INS];
-    for (int i = 0; i < NN_FFN_INS; i++)
-        r[i] = nn_read_bind(n->in[i]).range;
-    return (nn_ffn){.shape = *shape, .x = r[NN_FFN_X], .w1 = r[NN_FFN_W1], .b1 = r[NN_FFN_B1], .w2 = r[NN_FFN_W2],
-                    .b2 = r[NN_FFN_B2], .w3 = r[NN_FFN_W3]};
+    return (nn_ffn){
+        .shape = *shape,
+        .x = nn_product_operand(n, n->in[NN_FFN_X]),
+        .w1 = nn_product_operand(n, n->in[NN_FFN_W1]),
+        .w2 = nn_product_operand(n, n->in[NN_FFN_W2]),
+        .w3 = nn_product_operand(n, n->in[NN_FFN_W3]),
+        .b1 = nn_read_bind(n->in[NN_FFN_B1]).range,
+        .b2 = nn_read_bind(n->in[NN_FFN_B2]).range,
+    };
 }
 
 static nn_ffn_gradient take_gradient(nn_exec *x, nn_tensor *t)
 {
     nn_ffn_gradient g = {0};
-    if (nn_wants_grad(t))
+    if (nn_wants_grad(t)) {
         g.to = nn_din_bind(x, t, &g.accumulate).range;
+        g.type = t->dtype;
+    }
     return g;
 }
 
@@ -286,7 +308,7 @@ nn_ffn_gradients nn_ffn_take_gradients(nn_exec *x, const nn_node *n)
 
 vk_range nn_ffn_reuse(nn_exec *x, const nn_tensor *t)
 {
-    return t->keep ? nn_scratch(x, (uint64_t)nn_count(t) * 4).range : nn_read_bind(t).range;
+    return t->keep ? nn_scratch(x, nn_bytes(t)).range : nn_read_bind(t).range;
 }
 
 /* ---- references -------------------------------------------------------------------------------------------------- */

@@ -13,14 +13,14 @@ typedef struct nn_ffn_shape {
     uint32_t tokens;  /* rows of x */
     uint32_t rows;    /* tokens, or where grouped, rows of all experts together */
     uint32_t in, hidden, out;
-    enum nn_dtype x_type, type; /* of x and its gradient; of u, v, h, y and their gradients */
-    enum nn_dtype w_type;       /* of w1, w2, w3; biases are f32 */
+    enum nn_dtype hidden_type, out_type; /* of u, v and h; of y; and of their gradients */
 } nn_ffn_shape;
 
 typedef struct nn_ffn {
     nn_ffn_shape shape;
-    /* w1, w3 [E, hidden, in], w2 [E, out, hidden], b1 [E, hidden], b2 [E, out]; no biases where absent. */
-    vk_range x, w1, b1, w2, b2, w3;
+    /* w1, w3 [E, hidden, in], w2 [E, out, hidden], b1 [E, hidden], b2 [E, out] of f32; no biases where absent. */
+    nn_operand x, w1, w2, w3;
+    vk_range b1, b2;
     /* Grouped: rows offsets[e] .. offsets[e+1]-1 belong to expert e, offsets [E+1] I32, and row i is row tokens[i] of x
      * (none: row i). None: by expert. */
     vk_range offsets, tokens;
@@ -38,12 +38,13 @@ bool nn_ffn_forward(vk_device *device, const nn_ffn *f, vk_range y);
 /* Where a gradient goes; none: not wanted. */
 typedef struct nn_ffn_gradient {
     vk_range to;
+    enum nn_dtype type;
     bool accumulate;
 } nn_ffn_gradient;
 
 typedef struct nn_ffn_gradients {
     nn_ffn_gradient x; /* grouped: of every row, [rows, in]; by expert: the experts' sum */
-    nn_ffn_gradient w1, b1, w2, b2, w3;
+    nn_ffn_gradient w1, b1, w2, b2, w3; /* of biases: f32 */
 } nn_ffn_gradients;
 
 /* Memory like u, v and h for their gradients; may be the same, whose values are then lost. dv and dh where gated. xs,
@@ -60,6 +61,8 @@ bool nn_ffn_backward(vk_device *device, const nn_ffn *f, vk_range dy, const nn_f
 
 enum { NN_FFN_X, NN_FFN_W1, NN_FFN_B1, NN_FFN_W2, NN_FFN_B2, NN_FFN_W3, NN_FFN_INS };
 enum { NN_FFN_OPTIONAL = 1 << NN_FFN_B1 | 1 << NN_FFN_B2 | 1 << NN_FFN_W3 };
+
+enum { NN_FFN_HALF_IN = 1 << NN_FFN_X | 1 << NN_FFN_W1 | 1 << NN_FFN_W2 | 1 << NN_FFN_W3 };
 
 /* Checks types, dimensions and sizes and fills `shape`, with every token as one row. */
 bool nn_ffn_check(const nn_node *n, int activation, bool stacked, nn_ffn_shape *shape);

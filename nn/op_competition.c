@@ -42,9 +42,9 @@ static bool stores(const nn_node *n)
 }
 
 /* [experts, rows, cols], or left out. */
-static void set_saved(nn_tensor *t, bool saved, int64_t experts, int64_t rows, int64_t cols)
+static void set_saved(nn_tensor *t, bool saved, enum nn_dtype type, int64_t experts, int64_t rows, int64_t cols)
 {
-    *t = (nn_tensor){.dtype = NN_F32, .dims = saved ? 3 : 0, .shape = {experts, rows, cols}};
+    *t = (nn_tensor){.dtype = saved ? type : NN_F32, .dims = saved ? 3 : 0, .shape = {experts, rows, cols}};
 }
 
 static bool infer(nn_node *n)
@@ -59,11 +59,11 @@ static bool infer(nn_node *n)
         return cs_fail("competition: %d of %u experts cannot win", p->top_k, s.experts);
     *n->out[OUT_AFFINITIES] = (nn_tensor){.dtype = NN_F32, .dims = 2, .shape = {s.rows, s.experts}};
     *n->out[OUT_INDICES] = (nn_tensor){.dtype = NN_I32, .dims = 2, .shape = {s.rows, p->top_k}};
-    set_saved(n->out[OUT_WINNERS], true, s.rows, p->top_k, s.out);
-    set_saved(n->out[OUT_Y], !p->recompute, s.experts, s.rows, s.out);
-    set_saved(n->out[OUT_U], stores(n), s.experts, s.rows, s.hidden);
-    set_saved(n->out[OUT_V], stores(n) && s.gated, s.experts, s.rows, s.hidden);
-    set_saved(n->out[OUT_H], stores(n), s.experts, s.rows, s.hidden);
+    set_saved(n->out[OUT_WINNERS], true, s.out_type, s.rows, p->top_k, s.out);
+    set_saved(n->out[OUT_Y], !p->recompute, s.out_type, s.experts, s.rows, s.out);
+    set_saved(n->out[OUT_U], stores(n), s.hidden_type, s.experts, s.rows, s.hidden);
+    set_saved(n->out[OUT_V], stores(n) && s.gated, s.hidden_type, s.experts, s.rows, s.hidden);
+    set_saved(n->out[OUT_H], stores(n), s.hidden_type, s.experts, s.rows, s.hidden);
     return true;
 }
 
@@ -76,13 +76,24 @@ typedef struct chunk {
 
 enum { CHUNK_BYTES = 64 << 20 };
 
+/* Bytes of one expert's matrices of that many elements, and of its outputs. */
+static uint64_t bytes_of(enum nn_dtype type, uint64_t rows, uint64_t cols)
+{
+    return rows * cols * nn_dtype_size(type);
+}
+
+static uint64_t output_bytes(const nn_ffn_shape *s)
+{
+    return bytes_of(s->out_type, s->rows, s->out);
+}
+
 /* Experts whose weights begin where a device can bind them. */
 static uint32_t aligned_experts(vk_device *device, const nn_ffn_shape *s)
 {
     const vk_caps *caps = vk_device_caps(device);
     uint64_t align = caps->texel_align > caps->storage_align ? caps->texel_align : caps->storage_align;
-    const uint64_t strides[] = {4ull * s->hidden * s->in, 4ull * s->out * s->hidden, 4ull * s->hidden, 4ull * s->out,
-                                4ull * s->rows * s->out};
+    const uint64_t strides[] = {2ull * s->hidden * s->in, 2ull * s->out * s->hidden, 4ull * s->hidden, 4ull * s->out,
+                                output_bytes(s)};
     uint32_t step = 1;
     for (size_t i = 0; i < sizeof strides / sizeof *strides; i++)
         while (step < s->experts && strides[i] * step % align)
@@ -95,7 +106,8 @@ static uint32_t chunk_experts(vk_device *device, const nn_node *n, const nn_ffn_
 {
     if (!params_of(n)->recompute)
         return s->experts;
-    uint64_t each = 4ull * s->rows * (s->out + (s->gated ? 3ull : 2ull) * s->hidden), step = aligned_experts(device, s);
+    uint64_t hidden = (s->gated ? 3 : 2) * bytes_of(s->hidden_type, s->rows, s->hidden);
+    uint64_t each = output_bytes(s) + hidden, step = aligned_experts(device, s);
     uint64_t wanted = params_of(n)->chunk ? (uint64_t)params_of(n)->chunk : CHUNK_BYTES / each;
     uint64_t count = wanted > step ? wanted / step * step : step;
     return (uint32_t)(count < s->experts ? count : s->experts);
@@ -106,28 +118,38 @@ static vk_range skip(vk_range r, uint64_t bytes)
     return r.block ? (vk_range){r.block, r.offset + bytes, r.size - bytes} : r;
 }
 
+static void skip_operand(nn_operand *o, uint64_t elements)
+{
+    o->range = skip(o->range, elements * nn_dtype_size(o->type));
+}
+
 static nn_ffn chunk_of(const nn_ffn *all, chunk c)
 {
     const nn_ffn_shape *s = &all->shape;
     nn_ffn f = *all;
     f.shape.experts = c.count;
-    f.w1 = skip(f.w1, 4ull * c.first * s->hidden * s->in);
-    f.w3 = skip(f.w3, 4ull * c.first * s->hidden * s->in);
-    f.w2 = skip(f.w2, 4ull * c.first * s->out * s->hidden);
+    skip_operand(&f.w1, (uint64_t)c.first * s->hidden * s->in);
+    skip_operand(&f.w3, (uint64_t)c.first * s->hidden * s->in);
+    skip_operand(&f.w2, (uint64_t)c.first * s->out * s->hidden);
     f.b1 = skip(f.b1, 4ull * c.first * s->hidden);
     f.b2 = skip(f.b2, 4ull * c.first * s->out);
     return f;
+}
+
+static void skip_gradient(nn_ffn_gradient *g, uint64_t elements)
+{
+    g->to = skip(g->to, elements * nn_dtype_size(g->type));
 }
 
 static nn_ffn_gradients chunk_gradients(const nn_ffn_gradients *all, const nn_ffn_shape *s, chunk c)
 {
     nn_ffn_gradients g = *all;
     g.x.accumulate |= c.first > 0;
-    g.w1.to = skip(g.w1.to, 4ull * c.first * s->hidden * s->in);
-    g.w3.to = skip(g.w3.to, 4ull * c.first * s->hidden * s->in);
-    g.w2.to = skip(g.w2.to, 4ull * c.first * s->out * s->hidden);
-    g.b1.to = skip(g.b1.to, 4ull * c.first * s->hidden);
-    g.b2.to = skip(g.b2.to, 4ull * c.first * s->out);
+    skip_gradient(&g.w1, (uint64_t)c.first * s->hidden * s->in);
+    skip_gradient(&g.w3, (uint64_t)c.first * s->hidden * s->in);
+    skip_gradient(&g.w2, (uint64_t)c.first * s->out * s->hidden);
+    skip_gradient(&g.b1, (uint64_t)c.first * s->hidden);
+    skip_gradient(&g.b2, (uint64_t)c.first * s->out);
     return g;
 }
 
@@ -139,14 +161,14 @@ static bool at_once(vk_device *device, const nn_ffn_shape *s, const nn_node *n, 
 {
     enum { MOST_TURNS = 32768 };
     uint64_t rows = (uint64_t)c.count * s->rows, winners = (uint64_t)s->rows * (uint64_t)params_of(n)->top_k;
-    return 4 * s->out * (rows > winners ? rows : winners) <= vk_device_caps(device)->max_storage_range &&
+    return bytes_of(s->out_type, rows > winners ? rows : winners, s->out) <= vk_device_caps(device)->max_storage_range &&
            (uint64_t)c.count * s->out <= MOST_TURNS;
 }
 
 static bool launch_winners(vk_device *device, const nn_ffn_shape *s, const nn_node *n, chunk c, vk_range y, bool whole)
 {
     const nn_competition_params *p = params_of(n);
-    uint64_t row = 4ull * s->out;
+    uint64_t row = bytes_of(s->out_type, 1, s->out);
     nn_row_bind winners = nn_row_out(n->out[OUT_WINNERS], p->top_k * (int64_t)s->out), old = winners;
     old.bind.access = VK_READ;
     old.values = true;
@@ -158,7 +180,7 @@ static bool launch_winners(vk_device *device, const nn_ffn_shape *s, const nn_no
         .cols = s->out,
         .width = nn_row_width(device, s->out),
         .reduce = true,
-        .bind = {{{y, VK_READ}, whole ? 0 : row, true},
+        .bind = {{{y, VK_READ}, whole ? 0 : row, true, s->out_type},
                  {{nn_read_bind(n->out[OUT_AFFINITIES]).range, VK_READ | VK_WRITE}, 4ull * s->experts},
                  {{nn_read_bind(n->out[OUT_INDICES]).range, VK_READ | VK_WRITE}, 4ull * (uint64_t)p->top_k}, winners,
                  old},
@@ -172,10 +194,10 @@ static bool launch_winners(vk_device *device, const nn_ffn_shape *s, const nn_no
 /* Affinities of the chunk, and the winners so far; y [count, T, C]. */
 static bool find_winners(vk_device *device, const nn_ffn_shape *s, const nn_node *n, chunk c, vk_range y)
 {
-    y.size = 4ull * c.count * s->rows * s->out;
+    y.size = c.count * output_bytes(s);
     if (at_once(device, s, n, c))
         return launch_winners(device, s, n, c, y, true);
-    uint64_t bytes = 4ull * s->rows * s->out;
+    uint64_t bytes = output_bytes(s);
     for (uint32_t e = 0; e < c.count; e++)
         if (!launch_winners(device, s, n, (chunk){c.first + e, 1}, skip(y, e * bytes), false))
             return false;
@@ -187,7 +209,7 @@ static bool launch_gradients(vk_device *device, const nn_ffn_shape *s, const nn_
 {
     const nn_competition_params *p = params_of(n);
     const nn_tensor *scores = n->out[OUT_AFFINITIES];
-    uint64_t row = whole ? 0 : 4ull * s->out, pairs = whole ? 0 : (uint64_t)p->top_k;
+    uint64_t row = whole ? 0 : bytes_of(s->out_type, 1, s->out), pairs = whole ? 0 : (uint64_t)p->top_k;
     uint32_t push[] = {s->experts, s->rows, c.first};
     return nn_launch_rows(device, &(nn_launch){
         .kernel = "winners_backward",
@@ -195,10 +217,11 @@ static bool launch_gradients(vk_device *device, const nn_ffn_shape *s, const nn_
         .cols = s->out,
         .width = nn_row_width(device, s->out),
         .reduce = true,
-        .bind = {{{y, VK_READ}, row, true}, {nn_read_bind(scores), whole ? 0 : 4ull * s->experts},
+        .bind = {{{y, VK_READ}, row, true, s->out_type}, {nn_read_bind(scores), whole ? 0 : 4ull * s->experts},
                  {nn_dout_bind(scores), whole ? 0 : 4ull * s->experts},
                  {nn_read_bind(n->out[OUT_INDICES]), 4 * pairs},
-                 {nn_dout_bind(n->out[OUT_WINNERS]), row * pairs, true}, {{dy, VK_WRITE}, row}},
+                 {nn_dout_bind(n->out[OUT_WINNERS]), row * pairs, true, s->out_type},
+                 {{dy, VK_WRITE}, row, false, s->out_type}},
         .spec = {(uint32_t)p->affinity, (uint32_t)p->top_k},
         .push = push,
         .push_bytes = sizeof push,
@@ -210,10 +233,10 @@ static bool launch_gradients(vk_device *device, const nn_ffn_shape *s, const nn_
 static bool output_gradients(vk_device *device, const nn_ffn_shape *s, const nn_node *n, chunk c, vk_range y,
                              vk_range dy)
 {
-    y.size = dy.size = 4ull * c.count * s->rows * s->out;
+    y.size = dy.size = c.count * output_bytes(s);
     if (at_once(device, s, n, c))
         return launch_gradients(device, s, n, c, y, dy, true);
-    uint64_t bytes = 4ull * s->rows * s->out;
+    uint64_t bytes = output_bytes(s);
     for (uint32_t e = 0; e < c.count; e++)
         if (!launch_gradients(device, s, n, (chunk){c.first + e, 1}, skip(y, e * bytes), skip(dy, e * bytes), false))
             return false;
@@ -227,26 +250,26 @@ static vk_range values(const nn_tensor *t)
     return nn_read_bind(t).range;
 }
 
-static vk_range scratch(nn_exec *x, const nn_ffn_shape *s, uint32_t experts, uint32_t cols)
+static vk_range hidden_scratch(nn_exec *x, const nn_ffn_shape *s, uint32_t experts)
 {
-    return nn_scratch(x, 4ull * experts * s->rows * cols).range;
+    return nn_scratch(x, experts * bytes_of(s->hidden_type, s->rows, s->hidden)).range;
 }
 
 /* The block of all experts, with memory for the values of `experts` of them; `recorded`: those that backward reads. */
 static nn_ffn block_of(nn_exec *x, const nn_node *n, const nn_ffn_shape *s, uint32_t experts, bool recorded, vk_range *y)
 {
     nn_ffn f = nn_ffn_of(n, s);
-    *y = params_of(n)->recompute ? scratch(x, s, experts, s->out) : values(n->out[OUT_Y]);
+    *y = params_of(n)->recompute ? nn_scratch(x, experts * output_bytes(s)).range : values(n->out[OUT_Y]);
     if (stores(n)) {
         f.u = values(n->out[OUT_U]);
         f.v = values(n->out[OUT_V]);
         f.h = values(n->out[OUT_H]);
         return f;
     }
-    f.h = scratch(x, s, experts, s->hidden);
+    f.h = hidden_scratch(x, s, experts);
     if (recorded) {
-        f.u = scratch(x, s, experts, s->hidden);
-        f.v = s->gated ? scratch(x, s, experts, s->hidden) : (vk_range){0};
+        f.u = hidden_scratch(x, s, experts);
+        f.v = s->gated ? hidden_scratch(x, s, experts) : (vk_range){0};
     }
     return f;
 }
@@ -286,6 +309,9 @@ static bool backward(nn_exec *x, const nn_node *n)
     uint32_t step = chunk_experts(device, n, &s);
     nn_ffn all = block_of(x, n, &s, step, true, &y);
     nn_ffn_gradients to = nn_ffn_take_gradients(x, n);
+    nn_ffn_gradient dx = to.x;
+    if (nn_is_half(dx.type)) /* the experts' sum is one of f32 */
+        to.x = (nn_ffn_gradient){nn_scratch(x, bytes_of(NN_F32, s.rows, s.in)).range, NN_F32, false};
     nn_ffn_work work = {all.u, all.v, all.h};
     vk_range dy = y;
     if (stored) {
@@ -301,7 +327,9 @@ static bool backward(nn_exec *x, const nn_node *n)
             !nn_ffn_backward(device, &f, dy, &work, &part))
             return false;
     }
-    return true;
+    return !nn_is_half(dx.type) ||
+           nn_cast_run(device, (nn_row_bind){{to.x.to, VK_READ}, 0, true, NN_F32},
+                       (nn_row_bind){{dx.to, VK_WRITE}, 0, false, dx.type}, (int64_t)s.rows * s.in, dx.accumulate);
 }
 
 static double flops(const nn_node *n)
@@ -469,13 +497,13 @@ static const nn_case cases[] = {
     {"softplus, K 2 of 4", EXPERTS(33, 16, 4, 24, 16), PARAMS(NN_GELU_ERF, NN_AFFINITY_SOFTPLUS, 2)},
     {"L2 norm, K 3 of 5, odd", EXPERTS(7, 5, 5, 6, 9), PARAMS(NN_GELU_TANH, NN_AFFINITY_L2NORM, 3)},
     {"ReLU, K 1 of 3", EXPERTS(9, 8, 3, 8, 12), PARAMS(NN_RELU, NN_AFFINITY_RELU, 1)},
-    {"sigmoid, K 2 of 2, SwiGLU", SWIGLU_EXPERTS(6, 8, 2, 16, 8), PARAMS(NN_SILU, NN_AFFINITY_SIGMOID, 2)},
+    {"sigmoid, K 2 of 2, SwiGLU", SWIGLU_EXPERTS(6, 8, 2, 24, 16), PARAMS(NN_SILU, NN_AFFINITY_SIGMOID, 2)},
     {"SiLU, K 2 of 6", EXPERTS(5, 8, 6, 8, 8), PARAMS(NN_QUICK_GELU, NN_AFFINITY_SILU, 2)},
     {"recomputed, K 2 of 7, chunks of 2", EXPERTS(11, 16, 7, 32, 16),
      PARAMS(NN_GELU_ERF, NN_AFFINITY_SOFTPLUS, 2, true, 2)},
     {"recomputed, K 5 of 8, chunks of 3", EXPERTS(6, 16, 8, 16, 64),
      PARAMS(NN_GELU_ERF, NN_AFFINITY_L2NORM, 5, true, 3)},
-    {"recomputed, K 2 of 4, SwiGLU", SWIGLU_EXPERTS(8, 16, 4, 32, 16),
+    {"recomputed, K 2 of 4, SwiGLU", SWIGLU_EXPERTS(5, 16, 4, 32, 24),
      PARAMS(NN_SILU, NN_AFFINITY_SOFTPLUS, 2, true, 1)},
     {"softplus [1024, 128], K 2 of 8", EXPERTS(1024, 128, 8, 512, 128), PARAMS(NN_GELU_ERF, NN_AFFINITY_SOFTPLUS, 2),
      .bench = true},
@@ -488,6 +516,7 @@ const nn_op nn_op_competition = {
     .ins = NN_FFN_INS,
     .outs = OUTS,
     .optional = NN_FFN_OPTIONAL,
+    .half_in = NN_FFN_HALF_IN,
     .keep_in = (1 << NN_FFN_INS) - 1,
     .keep_out = SAVED | 1 << OUT_AFFINITIES | 1 << OUT_INDICES,
     .aux_out = SAVED,

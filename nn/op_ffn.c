@@ -59,9 +59,9 @@ static bool check_plan(const nn_node *n, const nn_ffn_shape *s)
 }
 
 /* [rows, cols], or left out. */
-static void set_saved(nn_tensor *t, bool saved, int64_t rows, int64_t cols)
+static void set_saved(nn_tensor *t, bool saved, enum nn_dtype type, int64_t rows, int64_t cols)
 {
-    *t = (nn_tensor){.dtype = NN_F32, .dims = saved ? 2 : 0, .shape = {rows, cols}};
+    *t = (nn_tensor){.dtype = saved ? type : NN_F32, .dims = saved ? 2 : 0, .shape = {rows, cols}};
 }
 
 static bool infer(nn_node *n)
@@ -70,14 +70,15 @@ static bool infer(nn_node *n)
     if (!find_shape(n, &s) || (is_grouped(n) && !check_plan(n, &s)))
         return false;
     bool trains = nn_ffn_trains(n);
-    set_saved(n->out[OUT_Y], true, s.rows, s.out);
+    set_saved(n->out[OUT_Y], true, s.out_type, s.rows, s.out);
     if (!is_grouped(n)) {
         nn_shape_like(n->out[OUT_Y], n->in[NN_FFN_X]);
+        n->out[OUT_Y]->dtype = s.out_type;
         n->out[OUT_Y]->shape[n->in[NN_FFN_X]->dims - 1] = s.out;
     }
-    set_saved(n->out[OUT_U], trains, s.rows, s.hidden);
-    set_saved(n->out[OUT_V], trains && s.gated, s.rows, s.hidden);
-    set_saved(n->out[OUT_H], true, s.rows, s.hidden);
+    set_saved(n->out[OUT_U], trains, s.hidden_type, s.rows, s.hidden);
+    set_saved(n->out[OUT_V], trains && s.gated, s.hidden_type, s.rows, s.hidden);
+    set_saved(n->out[OUT_H], true, s.hidden_type, s.rows, s.hidden);
     return true;
 }
 
@@ -121,6 +122,11 @@ static bool sum_rows(nn_exec *x, const nn_node *n, vk_range rows, nn_ffn_gradien
                           (nn_row_bind){{dx.to, VK_WRITE}, 0, false, type}, dx.accumulate);
 }
 
+static uint64_t token_bytes(const nn_ffn *f)
+{
+    return f->shape.in * nn_dtype_size(f->x.type);
+}
+
 static bool backward(nn_exec *x, const nn_node *n)
 {
     nn_ffn f;
@@ -130,10 +136,10 @@ static bool backward(nn_exec *x, const nn_node *n)
     nn_ffn_gradient dx = to.x;
     bool summed = is_grouped(n) && dx.to.block;
     if (summed)
-        to.x = (nn_ffn_gradient){nn_scratch(x, (uint64_t)f.shape.rows * f.shape.in * 4).range, false};
+        to.x = (nn_ffn_gradient){nn_scratch(x, token_bytes(&f) * f.shape.rows).range, dx.type, false};
     nn_ffn_work work = {.du = nn_ffn_reuse(x, n->out[OUT_U])};
     if (is_grouped(n) && (to.w1.to.block || to.w3.to.block))
-        work.xs = nn_scratch(x, (uint64_t)f.shape.rows * f.shape.in * nn_dtype_size(f.shape.x_type)).range;
+        work.xs = nn_scratch(x, token_bytes(&f) * f.shape.rows).range;
     if (f.shape.gated) {
         work.dv = nn_ffn_reuse(x, n->out[OUT_V]);
         work.dh = nn_ffn_reuse(x, n->out[OUT_H]);
@@ -270,6 +276,7 @@ const nn_op nn_op_ffn = {
     .ins = NN_FFN_INS,
     .outs = OUTS,
     .optional = NN_FFN_OPTIONAL,
+    .half_in = NN_FFN_HALF_IN,
     .keep_in = KEEP_IN,
     .keep_out = SAVED,
     .aux_out = SAVED,
@@ -289,6 +296,7 @@ const nn_op nn_op_grouped_ffn = {
     .ins = GROUPED_INS,
     .outs = OUTS,
     .optional = NN_FFN_OPTIONAL,
+    .half_in = NN_FFN_HALF_IN,
     .keep_in = KEEP_IN | 1 << IN_OFFSETS | 1 << IN_ROWS | 1 << IN_PLACES,
     .keep_out = SAVED,
     .aux_out = SAVED,

@@ -105,10 +105,97 @@ static bool find_block(const nn_node *n, nn_ffn *f)
     return true;
 }
 
+/* ---- windows of rows ---------------------------------------------------------------------------------------------- */
+
+/* The rows of a grouped block, in windows that a device can bind; one window where it can bind all. */
+typedef struct windows {
+    uint32_t rows, step, stride; /* rows in all and of a window; elements between two windows' offsets */
+    vk_range offsets;
+} windows;
+
+enum { WINDOW_ALIGN = 64 }; /* rows, or elements of offsets, that keep every range aligned */
+
+static uint32_t next_window(const windows *w, uint32_t first)
+{
+    return w->rows - first < w->step ? w->rows - first : w->step;
+}
+
+static bool find_windows(nn_exec *x, const nn_ffn *f, windows *w)
+{
+    const nn_ffn_shape *s = &f->shape;
+    const uint64_t bytes[] = {s->hidden * nn_dtype_size(s->hidden_type), s->out * nn_dtype_size(s->out_type),
+                              s->in * nn_dtype_size(f->x.type)};
+    uint64_t most = vk_device_caps(nn_device(x))->max_storage_range, widest = 0;
+    for (size_t i = 0; i < sizeof bytes / sizeof *bytes; i++)
+        widest = bytes[i] > widest ? bytes[i] : widest;
+    *w = (windows){s->rows, s->rows, 0, f->offsets};
+    if (!f->offsets.block || s->rows <= most / widest)
+        return true;
+    w->step = (uint32_t)(most / widest / WINDOW_ALIGN * WINDOW_ALIGN);
+    if (!w->step)
+        return cs_fail("grouped_ffn: %d rows of %llu bytes do not fit a buffer of this device (%llu bytes)",
+                       WINDOW_ALIGN, (unsigned long long)widest, (unsigned long long)most);
+    uint32_t count = (s->rows + w->step - 1) / w->step;
+    w->stride = (s->experts + WINDOW_ALIGN) / WINDOW_ALIGN * WINDOW_ALIGN;
+    w->offsets = nn_scratch(x, 4ull * count * w->stride).range;
+    const uint32_t push[] = {s->experts, w->step, w->stride, count};
+    return vk_run(nn_device(x), &(vk_dispatch){
+        .kernel = "window_offsets",
+        .spec = {64},
+        .specs = 1,
+        .bind = {{f->offsets, VK_READ}, {w->offsets, VK_WRITE}},
+        .binds = 2,
+        .push = push,
+        .push_bytes = sizeof push,
+        .groups = {(count * (s->experts + 1) + 63) / 64, 1, 1},
+    });
+}
+
+static vk_range skip(vk_range r, uint64_t bytes)
+{
+    return r.block ? (vk_range){r.block, r.offset + bytes, r.size - bytes} : r;
+}
+
+/* The rows of a window that begins at row `first`. */
+static nn_ffn window_of(const nn_ffn *all, const windows *w, uint32_t first)
+{
+    const nn_ffn_shape *s = &all->shape;
+    uint64_t hidden = (uint64_t)first * s->hidden * nn_dtype_size(s->hidden_type);
+    nn_ffn f = *all;
+    f.shape.rows = next_window(w, first);
+    f.offsets = skip(w->offsets, 4ull * (first / w->step) * w->stride);
+    f.tokens = skip(f.tokens, 4ull * first);
+    f.u = skip(f.u, hidden);
+    f.v = skip(f.v, hidden);
+    f.h = skip(f.h, hidden);
+    return f;
+}
+
+static vk_range out_rows(const nn_ffn *f, vk_range y, uint32_t first)
+{
+    return skip(y, (uint64_t)first * f->shape.out * nn_dtype_size(f->shape.out_type));
+}
+
+static uint64_t token_bytes(const nn_ffn *f)
+{
+    return f->shape.in * nn_dtype_size(f->x.type);
+}
+
+/* ---- passes ------------------------------------------------------------------------------------------------------ */
+
 static bool forward(nn_exec *x, const nn_node *n)
 {
+    vk_range y = nn_write_bind(n->out[OUT_Y]).range;
     nn_ffn f;
-    return find_block(n, &f) && nn_ffn_forward(nn_device(x), &f, nn_write_bind(n->out[OUT_Y]).range);
+    windows w;
+    if (!find_block(n, &f) || !find_windows(x, &f, &w))
+        return false;
+    for (uint32_t first = 0; first < w.rows; first += next_window(&w, first)) {
+        nn_ffn part = window_of(&f, &w, first);
+        if (!nn_ffn_forward(nn_device(x), &part, out_rows(&f, y, first)))
+            return false;
+    }
+    return true;
 }
 
 /* dx of a token: the sum over its rows. */
@@ -122,30 +209,50 @@ static bool sum_rows(nn_exec *x, const nn_node *n, vk_range rows, nn_ffn_gradien
                           (nn_row_bind){{dx.to, VK_WRITE}, 0, false, type}, dx.accumulate);
 }
 
-static uint64_t token_bytes(const nn_ffn *f)
+static nn_ffn_work find_work(nn_exec *x, const nn_node *n, const nn_ffn *f, uint32_t window_rows)
 {
-    return f->shape.in * nn_dtype_size(f->x.type);
+    nn_ffn_work work = {.du = nn_ffn_reuse(x, n->out[OUT_U])};
+    bool gathers = nn_wants_grad(n->in[NN_FFN_W1]) || nn_wants_grad(n->in[NN_FFN_W3]);
+    if (is_grouped(n) && gathers)
+        work.xs = nn_scratch(x, token_bytes(f) * window_rows).range;
+    if (f->shape.gated) {
+        work.dv = nn_ffn_reuse(x, n->out[OUT_V]);
+        work.dh = nn_ffn_reuse(x, n->out[OUT_H]);
+    }
+    return work;
+}
+
+static bool backward_window(nn_exec *x, const nn_node *n, const nn_ffn *f, const windows *w, uint32_t first,
+                            const nn_ffn_work *work, const nn_ffn_gradients *to)
+{
+    nn_ffn part = window_of(f, w, first);
+    uint64_t hidden = (uint64_t)first * f->shape.hidden * nn_dtype_size(f->shape.hidden_type);
+    nn_ffn_work there = {skip(work->du, hidden), skip(work->dv, hidden), skip(work->dh, hidden), work->xs};
+    nn_ffn_gradients g = *to;
+    if (is_grouped(n))
+        g.x.to = skip(g.x.to, token_bytes(f) * first);
+    nn_ffn_gradient *const weights[] = {&g.w1, &g.b1, &g.w2, &g.b2, &g.w3};
+    for (size_t i = 0; i < sizeof weights / sizeof *weights; i++)
+        weights[i]->accumulate |= first > 0;
+    return nn_ffn_backward(nn_device(x), &part, out_rows(f, nn_dout_bind(n->out[OUT_Y]).range, first), &there, &g);
 }
 
 static bool backward(nn_exec *x, const nn_node *n)
 {
     nn_ffn f;
-    if (!find_block(n, &f))
+    windows w;
+    if (!find_block(n, &f) || !find_windows(x, &f, &w))
         return false;
     nn_ffn_gradients to = nn_ffn_take_gradients(x, n);
     nn_ffn_gradient dx = to.x;
     bool summed = is_grouped(n) && dx.to.block;
     if (summed)
         to.x = (nn_ffn_gradient){nn_scratch(x, token_bytes(&f) * f.shape.rows).range, dx.type, false};
-    nn_ffn_work work = {.du = nn_ffn_reuse(x, n->out[OUT_U])};
-    if (is_grouped(n) && (to.w1.to.block || to.w3.to.block))
-        work.xs = nn_scratch(x, token_bytes(&f) * f.shape.rows).range;
-    if (f.shape.gated) {
-        work.dv = nn_ffn_reuse(x, n->out[OUT_V]);
-        work.dh = nn_ffn_reuse(x, n->out[OUT_H]);
-    }
-    return nn_ffn_backward(nn_device(x), &f, nn_dout_bind(n->out[OUT_Y]).range, &work, &to) &&
-           (!summed || sum_rows(x, n, to.x.to, dx));
+    nn_ffn_work work = find_work(x, n, &f, w.step);
+    for (uint32_t first = 0; first < w.rows; first += next_window(&w, first))
+        if (!backward_window(x, n, &f, &w, first, &work, &to))
+            return false;
+    return !summed || sum_rows(x, n, to.x.to, dx);
 }
 
 static double flops(const nn_node *n)

@@ -14,7 +14,7 @@
 #include "base/random.h"
 #include "nn/moe.h"
 
-enum { SEQUENCES = 2, LENGTH = 12, TOKENS = SEQUENCES * LENGTH, WIDTH = 16, HIDDEN = 24, OUT = 8 };
+enum { SEQUENCES = 2, LENGTH = 48, TOKENS = SEQUENCES * LENGTH, WIDTH = 16, HIDDEN = 24, OUT = 8 };
 
 static vk_device *device;
 static float x[TOKENS * WIDTH], dy[TOKENS * OUT];
@@ -250,6 +250,78 @@ static void silent_experts_give_no_nan(void **state)
     drop(&f);
 }
 
+/* ---- the same numbers another way ---------------------------------------------------------------------------- */
+
+/* Output and gradient of w1 of a pass. */
+typedef struct numbers {
+    float output[TOKENS * OUT], *w1;
+} numbers;
+
+static numbers numbers_of(fixture *f, int flags)
+{
+    numbers n;
+    run(f, flags | WATCHED, true);
+    check(nn_read(f->tape, f->result.output, n.output));
+    n.w1 = gradient(f, f->layer.w1);
+    return n;
+}
+
+static void assert_close(const float *a, const float *b, int64_t count)
+{
+    double most = largest(b, count);
+    assert_true(most > 0);
+    for (int64_t i = 0; i < count; i++)
+        if (!(fabs((double)a[i] - b[i]) <= 1e-5 * most))
+            fail_msg("element %lld: %g and %g of at most %g", (long long)i, a[i], b[i], most);
+}
+
+static void assert_same_numbers(const fixture *f, numbers *a, numbers *b)
+{
+    assert_close(a->output, b->output, TOKENS * OUT);
+    assert_close(a->w1, b->w1, nn_count(f->layer.w1));
+    free(a->w1);
+    free(b->w1);
+}
+
+/* 8 KiB bind 85 of the 192 routed rows of 24 floats, and fewer than all experts' 96 outputs of 8. */
+static void a_device_that_binds_little_gives_the_same(void **state)
+{
+    (void)state;
+    vk_caps *caps = (vk_caps *)vk_device_caps(device);
+    uint64_t range = caps->max_storage_range;
+    const enum nn_ffn kinds[] = {NN_FFN_GELU, NN_FFN_SWIGLU};
+    for (int i = 0; i < 4; i++) {
+        nn_moe_config c = config_of(4, 2);
+        fixture f = make(&c, kinds[i / 2]);
+        numbers whole = numbers_of(&f, i % 2 ? COMPETE : 0);
+        uint64_t before = vk_counters_get(device).dispatches;
+        caps->max_storage_range = 8192;
+        numbers parts = numbers_of(&f, i % 2 ? COMPETE : 0);
+        caps->max_storage_range = range;
+        uint64_t many = vk_counters_get(device).dispatches - before;
+        before = vk_counters_get(device).dispatches;
+        run(&f, (i % 2 ? COMPETE : 0) | WATCHED, true);
+        assert_true(many > vk_counters_get(device).dispatches - before);
+        assert_same_numbers(&f, &parts, &whole);
+        drop(&f);
+    }
+}
+
+static void evaluating_experts_again_gives_the_same(void **state)
+{
+    (void)state;
+    nn_moe_config c = config_of(5, 2);
+    fixture stored = make(&c, NN_FFN_GELU);
+    c.competition_memory = NN_COMPETITION_RECOMPUTE;
+    fixture again = make(&c, NN_FFN_GELU);
+    numbers a = numbers_of(&stored, COMPETE), b = numbers_of(&again, COMPETE);
+    assert_non_null(stored.result.expert_outputs);
+    assert_null(again.result.expert_outputs);
+    assert_same_numbers(&stored, &a, &b);
+    drop(&stored);
+    drop(&again);
+}
+
 /* ---- memory and errors --------------------------------------------------------------------------------------- */
 
 static uint64_t peak_of(int experts, int flags)
@@ -269,6 +341,40 @@ static void routed_memory_does_not_grow_with_the_experts(void **state)
     (void)state;
     assert_true(peak_of(32, 0) < 2 * peak_of(4, 0));
     assert_true(peak_of(32, COMPETE) > 4 * peak_of(4, COMPETE)); /* competition evaluates them all */
+}
+
+enum { MANY = 16, K = 2, BROAD = 64, CHUNK = 2 };
+
+/* Peak of an operator's pass over MANY experts of hidden width BROAD. */
+static uint64_t competition_peak(bool recompute)
+{
+    nn_moe_config c = config_of(MANY, K);
+    c.hidden = BROAD;
+    fixture f = make(&c, NN_FFN_GELU);
+    const nn_ffn_weights w = {f.layer.w1, f.layer.b1, f.layer.w2, f.layer.b2, NULL};
+    nn_competition_result r;
+    uint64_t before = vk_memory_get(device).used;
+    vk_memory_reset_peak(device);
+    nn_tensor *in = nn_input(f.tape, NN_F32, 2, (int64_t[]){TOKENS, WIDTH}, x);
+    check(nn_competition(f.tape, in, &w, (nn_competition_params){.top_k = K, .recompute = recompute, .chunk = CHUNK}, &r));
+    const nn_root roots[] = {{r.winners, 1, NULL}, {r.affinities, 1, NULL}};
+    check(nn_params_zero_grad(f.params) && nn_tape_run(f.tape, roots, 2));
+    uint64_t peak = vk_memory_get(device).peak - before;
+    drop(&f);
+    return peak;
+}
+
+/* Recomputing holds one chunk of experts (u, h and y) beside the scores, the rows of winners and their gradients; of the
+ * winners one copy at a time, as nothing else here reads them. */
+static void competition_takes_the_memory_that_is_planned(void **state)
+{
+    (void)state;
+    const uint64_t floats = 4, rounding = 16 * 256 + 64 * BROAD * floats; /* of ranges; partial sums of biases */
+    uint64_t kept = TOKENS * (WIDTH + K * OUT + 2 * MANY + K) * floats;
+    uint64_t expert = TOKENS * (2 * BROAD + OUT) * floats;
+    uint64_t stored = competition_peak(false), recomputed = competition_peak(true);
+    assert_in_range(stored, kept + MANY * expert, kept + MANY * expert + rounding);
+    assert_in_range(recomputed, kept + CHUNK * expert, kept + CHUNK * expert + rounding);
 }
 
 static void wrong_configurations_are_refused(void **state)
@@ -304,6 +410,9 @@ int main(void)
         cmocka_unit_test(sparse_and_dense_paths_agree),
         cmocka_unit_test(inference_has_no_losses_and_does_not_compete),
         cmocka_unit_test(silent_experts_give_no_nan),
+        cmocka_unit_test(a_device_that_binds_little_gives_the_same),
+        cmocka_unit_test(evaluating_experts_again_gives_the_same),
+        cmocka_unit_test(competition_takes_the_memory_that_is_planned),
         cmocka_unit_test(routed_memory_does_not_grow_with_the_experts),
         cmocka_unit_test(wrong_configurations_are_refused),
     };

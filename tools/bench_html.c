@@ -20,8 +20,8 @@ static const char head[] =
     "th.text, td.text { text-align: left; } td { font-variant-numeric: tabular-nums; }\n"
     ".swatch { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 6px; }\n"
     "svg { width: 100%; height: auto; font: 12px system-ui, sans-serif; } svg text { fill: var(--ink); }\n"
-    ".grid path { stroke: var(--grid); } .grid text { fill: var(--soft); }\n"
-    ".roof { fill: none; stroke-width: 2; } .label { font-weight: 600; } .point { stroke: var(--of); stroke-width: 1.5;\n"
+    ".name { font-size: 11px; } .grid path { stroke: var(--grid); } .grid text { fill: var(--soft); }\n"
+    ".roof { fill: none; stroke-width: 2; } .point { stroke: var(--of); stroke-width: 1.5;\n"
     "  fill: var(--of); fill-opacity: .75; } .hollow { fill: var(--page); }\n"
     "p.note { color: var(--soft); }\n"
     "</style>\n</head>\n<body>\n<h1>csmoe bench</h1>\n";

@@ -107,21 +107,31 @@ static void put_roof(const frame *f, const json_t *device, size_t d, FILE *out)
     const double flops = bench_peak_gflops(device, "f32"), bytes = bench_peak_gbytes(device);
     if (flops <= 0 || bytes <= 0)
         return;
-    char name[BENCH_NAME];
     const double foot = fmax(pow(10, f->x0), pow(10, f->y0) / bytes); /* where the slope enters the frame */
     fprintf(out, "<path class=\"roof\" style=\"stroke:var(--d%zu)\" d=\"M%.1f %.1f L%.1f %.1f H%d\"/>\n", d % COLOURS,
             at_x(f, foot), at_y(f, foot * bytes), at_x(f, flops / bytes), at_y(f, flops), WIDTH - RIGHT);
-    fprintf(out, "<text class=\"label\" style=\"fill:var(--d%zu)\" x=\"%d\" y=\"%.1f\" text-anchor=\"end\">", d % COLOURS,
-            WIDTH - RIGHT - 4, at_y(f, flops) - 6);
+}
+
+static const char *const shapes[SHAPES] = {"M-4 0 a4 4 0 1 0 8 0 a4 4 0 1 0 -8 0", "M-4 -4 h8 v8 h-8 z",
+                                           "M0 -5 L5 4 L-5 4 z", "M0 -5 L5 0 L0 5 L-5 0 z"};
+
+/* In the corner that no roof reaches. */
+static void put_legend(const json_t *device, size_t d, FILE *out)
+{
+    char name[BENCH_NAME];
+    const double y = TOP + 18 * (double)(d + 1), flops = bench_peak_gflops(device, "f32"),
+                 bytes = bench_peak_gbytes(device);
+    fprintf(out, "<path class=\"point\" style=\"--of:var(--d%zu)\" transform=\"translate(%d %.0f)\" d=\"%s\"/>"
+                 "<text x=\"%d\" y=\"%.0f\">", d % COLOURS, LEFT + 16, y, shapes[d % SHAPES], LEFT + 28, y + 4);
     bench_put_escaped(bench_device_name(device, name), out);
-    fprintf(out, ": %.3g GFLOP/s, %.3g GB/s</text>\n", flops, bytes);
+    if (flops > 0 && bytes > 0)
+        fprintf(out, ": %.3g GFLOP/s, %.3g GB/s", flops, bytes);
+    fputs("</text>\n", out);
 }
 
 /* Devices differ in colour and shape, forward passes are filled. */
 static void put_point(const frame *f, const bench_row *row, size_t d, FILE *out)
 {
-    static const char *const shapes[SHAPES] = {"M-4 0 a4 4 0 1 0 8 0 a4 4 0 1 0 -8 0", "M-4 -4 h8 v8 h-8 z",
-                                               "M0 -5 L5 4 L-5 4 z", "M0 -5 L5 0 L0 5 L-5 0 z"};
     char name[BENCH_NAME];
     const double *v = row->figure, intensity = v[BENCH_FLOP] / v[BENCH_BYTES];
     const bool hollow = !strcmp(row->text[BENCH_PASS], "backward");
@@ -144,7 +154,10 @@ bool bench_put_roofline(const json_t *doc, FILE *out)
     fprintf(out, "<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"Roofline plot\">\n", WIDTH, HEIGHT);
     put_grid(&f, out);
     json_array_foreach(doc, d, device)
+    {
         put_roof(&f, device, d, out);
+        put_legend(device, d, out);
+    }
     json_array_foreach(doc, d, device)
         json_array_foreach(json_object_get(device, "results"), i, result)
         {
@@ -158,7 +171,7 @@ bool bench_put_roofline(const json_t *doc, FILE *out)
 
 /* ---- bars -------------------------------------------------------------------------------------------------------- */
 
-enum { BAR = 13, GAP = 9, NAMES = 400, VALUES = 70, AXIS = 46, TICKS = 5 };
+enum { BAR = 13, GAP = 9, PAD = 6, NAMES = 450, VALUES = 60, AXIS = 46, TICKS = 5 };
 
 static double figure_of(const json_t *device, const bench_row *row, enum bench_figure figure)
 {
@@ -175,11 +188,15 @@ static bool shown(const json_t *doc, const bench_row *row, enum bench_part part,
     return any;
 }
 
-/* The smallest of 1, 2, 5 times a power of ten that is not below x. */
+/* An end for an axis: the smallest of some round numbers that is not below x. */
 static double round_up(double x)
 {
     const double power = pow(10, floor(log10(x))), lead = x / power;
-    return power * (lead <= 1 ? 1 : lead <= 2 ? 2 : lead <= 5 ? 5 : 10);
+    static const double round[] = {1, 1.5, 2, 2.5, 3, 4, 5, 6, 8};
+    for (size_t i = 0; i < sizeof round / sizeof *round; i++)
+        if (lead <= round[i])
+            return power * round[i];
+    return power * 10;
 }
 
 static double at_bar(double value, double most)
@@ -222,7 +239,7 @@ static double put_bar_row(const json_t *doc, const bench_row *row, enum bench_fi
 void bench_put_bars(const json_t *doc, const bench_row *rows, size_t count, enum bench_part part,
                     enum bench_figure figure, const char *axis, FILE *out)
 {
-    double most = 0, height = 0, y = 0;
+    double most = 0, height = PAD, y = PAD;
     for (size_t i = 0; i < count; i++)
         if (shown(doc, &rows[i], part, figure)) {
             height += BAR * (double)json_array_size(doc) + GAP;

@@ -215,7 +215,9 @@ static bool run_profiled(session *s, const char *selector)
     bool ok = caps->timestamps || cs_fail("benchmark: device %s has no timestamps", caps->name);
     if (ok && (ok = (s->entry = bench_device_new(caps)) != NULL))
         bench_print_device(s->entry, stdout);
-    ok = ok && run_peaks(s) && (!s->job->part[BENCH_OPS] || run_ops(s));
+    if (ok && (s->job->part[BENCH_PEAKS] || s->job->part[BENCH_OPS]))
+        ok = run_peaks(s);
+    ok = ok && (!s->job->part[BENCH_OPS] || run_ops(s));
     vk_close(&device);
     return ok;
 }

@@ -17,9 +17,13 @@ void bench_print_device(const json_t *device, FILE *out)
         fprintf(out, "*** %s ***\n", bench_cpu_warning);
 }
 
-static void put_padded(const char *text, int width, FILE *out)
+/* The table's last column ends the line without blanks. */
+static void put_padded(const char *text, int width, bool last, FILE *out)
 {
-    fprintf(out, "%*s ", width, text);
+    if (last && width < 0)
+        fprintf(out, "%s\n", text);
+    else
+        fprintf(out, "%*s%c", width, text, last ? '\n' : ' ');
 }
 
 void bench_print_heading(enum bench_part part, FILE *out)
@@ -28,8 +32,7 @@ void bench_print_heading(enum bench_part part, FILE *out)
     const bench_column *c = bench_columns(part, &count);
     fprintf(out, "\n%s\n", bench_part_titles[part]);
     for (size_t i = 0; i < count; i++)
-        put_padded(c[i].heading, c[i].width, out);
-    fputc('\n', out);
+        put_padded(c[i].heading, c[i].width, i + 1 == count, out);
 }
 
 void bench_print_row(const bench_row *row, FILE *out)
@@ -38,8 +41,7 @@ void bench_print_row(const bench_row *row, FILE *out)
     char text[BENCH_CELL];
     const bench_column *c = bench_columns(bench_part_of(row), &count);
     for (size_t i = 0; i < count; i++)
-        put_padded(bench_cell(&c[i], row, text), c[i].width, out);
-    fputc('\n', out);
+        put_padded(bench_cell(&c[i], row, text), c[i].width, i + 1 == count, out);
     fflush(out);
 }
 

@@ -88,7 +88,7 @@ static bool run_all(const bench_job *job, json_t *doc)
     return true;
 }
 
-/* With one operator only, that is all there is besides the peaks; with --shape what the shapes are of. */
+/* With one operator only, that and the peaks are all there is; with --shape what the shapes are of. */
 static bool choose_parts(bench_job *job, const cs_strings *parts)
 {
     const bool narrowed = job->op || job->products || job->layers;
@@ -153,7 +153,7 @@ int cmd_bench(int argc, char **argv)
         {"device", CS_OPT_STRING, &device, .arg = "N|all",
          .doc = "device: index, part of the name or UUID; all: one after the other"},
         {"part", CS_OPT_LIST, &parts, .arg = "PART",
-         .doc = "peaks (always measured), ops, moe or step; may be given several times; default: all"},
+         .doc = "peaks, ops (with peaks), moe or step; may be given several times; default: all"},
         {"op", CS_OPT_STRING, &job.op, .arg = "NAME", .doc = "one operator only; gemm: the plain and grouped products"},
         {"shape", CS_OPT_LIST, &shapes, .arg = "SHAPE",
          .doc = "instead of the usual ones: M,N,K of products, B,N,D,H,E,K of layers; may be given several times"},

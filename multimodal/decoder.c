@@ -21,6 +21,9 @@ const cs_field mm_decoder_fields[] = {
     FIELD("hidden", CS_INT, hidden, 1, 1 << 20, "176", "width inside the feed-forward blocks"),
     FIELD("activation", CS_ENUM, ffn, 0, 0, "\"swiglu\"", "of the feed-forward blocks", nn_ffn_names),
     FIELD("context", CS_INT, context, 16, 1 << 20, "512", "most tokens of a sequence in generation"),
+    FIELD("loss_chunk", CS_INT, loss_chunk, 64, 1 << 24, "8192",
+          "entries of the vocabulary whose scores are in memory at once in training; a larger vocabulary is scored chunk "
+          "by chunk, once more in the backward pass"),
     FIELD("open_prefix", CS_BOOL, open_prefix, 0, 0, "false",
           "tokens of the shared prefix (system, picture) see each other both ways; false: causal as in LLaVA. Only "
           "with isolated turns: in a conversation everything is prefix"),
@@ -154,4 +157,10 @@ nn_tensor *mm_decoder_forward(nn_tape *tape, const mm_decoder *d, nn_tensor *x, 
 nn_tensor *mm_decoder_logits(nn_tape *tape, const mm_decoder *d, nn_tensor *hidden)
 {
     return nn_linear_f32(tape, hidden, d->head, NULL);
+}
+
+nn_tensor *mm_decoder_loss(nn_tape *tape, const mm_decoder *d, nn_tensor *hidden, nn_tensor *labels, float scale,
+                           nn_tensor **best)
+{
+    return nn_linear_cross_entropy(tape, hidden, d->head, labels, scale, d->config.loss_chunk, best);
 }

@@ -10,6 +10,7 @@ typedef struct mm_decoder_config {
     int width, layers, heads, kv_heads, head_dim, hidden; /* kv_heads 0 = heads; head_dim 0 = width / heads */
     int ffn;                                              /* enum nn_ffn */
     int context;                                          /* most tokens of a sequence, in generation */
+    int loss_chunk;                                       /* entries of the vocabulary scored at once in training */
     bool open_prefix;                                     /* picture tokens see each other both ways */
     bool tied;                                            /* the head is the embedding */
     bool rope_interleaved;                                /* pairs (2i, 2i+1) as in llama2.c */
@@ -49,5 +50,8 @@ nn_tensor *mm_decoder_forward(nn_tape *tape, const mm_decoder *d, nn_tensor *x, 
                               bool recompute);
 /* hidden [R, width] -> logits [R, vocabulary]. */
 nn_tensor *mm_decoder_logits(nn_tape *tape, const mm_decoder *d, nn_tensor *hidden);
+/* Cross-entropy of these against labels [R] I32, as nn_cross_entropy() has it, in chunks of config.loss_chunk. */
+nn_tensor *mm_decoder_loss(nn_tape *tape, const mm_decoder *d, nn_tensor *hidden, nn_tensor *labels, float scale,
+                           nn_tensor **best);
 
 #endif

@@ -186,8 +186,8 @@ bool mm_model_forward(mm_model *m, nn_tape *tape, const mm_batch *b, const mm_fo
     x = nn_reshape(tape, x, 3, (int64_t[]){b->samples, b->tokens, m->config->text.width});
     x = mm_decoder_forward(tape, &m->decoder, x, NULL, &c, recompute);
     x = pick_rows(m, tape, x, b->label_row, labels);
-    x = mm_decoder_logits(tape, &m->decoder, x);
-    *loss = nn_keep(nn_cross_entropy(tape, x, nn_input(tape, NN_I32, 1, &labels, b->label), how->loss_scale, best));
+    nn_tensor *label = nn_input(tape, NN_I32, 1, &labels, b->label);
+    *loss = nn_keep(mm_decoder_loss(tape, &m->decoder, x, label, how->loss_scale, best));
     nn_keep(*best);
     return *loss != NULL;
 }

@@ -1,5 +1,7 @@
 /* Cross-entropy of logits against labels. Outputs: the loss [1], the largest column of each row, and each row's
  * log sum exp, from which the backward pass makes the softmax again instead of keeping it. */
+#include "nn/cross_entropy.h"
+
 #include <math.h>
 
 #include "nn/launch.h"
@@ -43,52 +45,111 @@ static double flops(const nn_node *n)
     return 20.0 * (double)nn_count(n->in[0]);
 }
 
+/* ---- chunks ------------------------------------------------------------------------------------------------------ */
+
+enum { STATE_BYTES = 16 };
+
+nn_loss_scratch nn_loss_scratch_make(nn_exec *x, int64_t rows, bool chunked)
+{
+    nn_loss_scratch s = {.states = {.access = VK_READ | VK_WRITE}};
+    s.losses = nn_scratch(x, (uint64_t)rows * 4);
+    s.partials = nn_scratch(x, (uint64_t)nn_reduce_partials(rows) * 4);
+    if (chunked)
+        s.states = nn_scratch(x, (uint64_t)rows * STATE_BYTES);
+    return s;
+}
+
+bool nn_cross_entropy_chunk(vk_device *device, const nn_logits_chunk *c, const nn_loss_scratch *s, vk_bind best)
+{
+    uint32_t push[] = {(uint32_t)c->first, (uint32_t)c->columns};
+    vk_bind log_sums = c->log_sums;
+    log_sums.access = VK_WRITE;
+    return nn_launch_rows(device, &(nn_launch){
+        .kernel = "cross_entropy",
+        .rows = c->rows,
+        .cols = c->count,
+        .width = nn_row_width(device, c->count),
+        .reduce = true,
+        .bind = {{c->logits, (uint64_t)c->count * 4, true}, {c->labels, 4}, {s->losses, 4}, {best, 4}, {log_sums, 4},
+                 {s->states, STATE_BYTES}},
+        .push = push,
+        .push_bytes = sizeof push,
+        .flops = 20.0 * (double)c->rows * (double)c->count,
+    });
+}
+
+bool nn_cross_entropy_finish(vk_device *device, const nn_loss_scratch *s, int64_t rows, float scale, vk_bind loss)
+{
+    return nn_reduce_range(device, s->losses, rows, false, scale, s->partials, loss);
+}
+
+bool nn_cross_entropy_slope(vk_device *device, const nn_logits_chunk *c, float scale, vk_bind dloss, vk_bind d,
+                            bool accumulate)
+{
+    uint64_t stride = (uint64_t)c->count * 4;
+    struct {
+        float scale;
+        uint32_t accumulate, first, columns;
+    } push = {scale, accumulate, (uint32_t)c->first, (uint32_t)c->columns};
+    return nn_launch_rows(device, &(nn_launch){
+        .kernel = "cross_entropy_backward",
+        .rows = c->rows,
+        .cols = c->count,
+        .width = nn_row_width(device, c->count),
+        .reduce = true,
+        .bind = {{c->logits, stride, true}, {c->labels, 4}, {c->log_sums, 4}, {dloss, 0}, {d, stride},
+                 nn_old_values(d, stride, accumulate)},
+        .push = &push,
+        .push_bytes = sizeof push,
+        .flops = 20.0 * (double)c->rows * (double)c->count,
+    });
+}
+
+/* ---- the operator ------------------------------------------------------------------------------------------------ */
+
+static nn_logits_chunk all_columns(const nn_node *n)
+{
+    int64_t cols = nn_cols(n->in[0]);
+    return (nn_logits_chunk){
+        .rows = nn_rows(n->in[0]),
+        .columns = cols,
+        .count = cols,
+        .logits = nn_read_bind(n->in[0]),
+        .labels = nn_read_bind(n->in[1]),
+        .log_sums = nn_read_bind(n->out[2]),
+    };
+}
+
 static bool forward(nn_exec *x, const nn_node *n)
 {
-    int64_t rows = nn_rows(n->in[0]), cols = nn_cols(n->in[0]);
-    vk_bind losses = nn_scratch(x, (uint64_t)rows * 4);
-    vk_bind partials = nn_scratch(x, (uint64_t)nn_reduce_partials(rows) * 4);
-    bool ok = nn_launch_rows(nn_device(x), &(nn_launch){
-        .kernel = "cross_entropy",
-        .rows = rows,
-        .cols = cols,
-        .width = nn_row_width(nn_device(x), cols),
-        .reduce = true,
-        .bind = {{nn_read_bind(n->in[0]), (uint64_t)cols * 4, true}, {nn_read_bind(n->in[1]), 4}, {losses, 4},
-                 {nn_write_bind(n->out[1]), 4}, {nn_write_bind(n->out[2]), 4}},
-        .flops = flops(n),
-    });
-    return ok && nn_reduce_range(nn_device(x), losses, rows, false, scale_of(n), partials, nn_write_bind(n->out[0]));
+    nn_logits_chunk c = all_columns(n);
+    nn_loss_scratch s = nn_loss_scratch_make(x, c.rows, false);
+    return nn_cross_entropy_chunk(nn_device(x), &c, &s, nn_write_bind(n->out[1])) &&
+           nn_cross_entropy_finish(nn_device(x), &s, c.rows, scale_of(n), nn_write_bind(n->out[0]));
 }
 
 static bool backward(nn_exec *x, const nn_node *n)
 {
     if (!nn_wants_grad(n->in[0]))
         return true;
-    int64_t cols = nn_cols(n->in[0]);
-    uint64_t stride = (uint64_t)cols * 4;
+    nn_logits_chunk c = all_columns(n);
     bool accumulate;
     vk_bind dx = nn_din_bind(x, n->in[0], &accumulate);
-    struct {
-        float scale;
-        uint32_t accumulate;
-    } push = {scale_of(n), accumulate};
-    return nn_launch_rows(nn_device(x), &(nn_launch){
-        .kernel = "cross_entropy_backward",
-        .rows = nn_rows(n->in[0]),
-        .cols = cols,
-        .width = nn_row_width(nn_device(x), cols),
-        .reduce = true,
-        .bind = {{nn_read_bind(n->in[0]), stride, true}, {nn_read_bind(n->in[1]), 4}, {nn_read_bind(n->out[2]), 4},
-                 {nn_dout_bind(n->out[0]), 0}, {dx, stride},
-                 nn_old_values(dx, stride, accumulate)},
-        .push = &push,
-        .push_bytes = sizeof push,
-        .flops = flops(n),
-    });
+    return nn_cross_entropy_slope(nn_device(x), &c, scale_of(n), nn_dout_bind(n->out[0]), dx, accumulate);
 }
 
 /* ---- references -------------------------------------------------------------------------------------------------- */
+
+double nn_reference_log_sum(const double *logits, int64_t columns, int64_t *best)
+{
+    double sum = 0;
+    *best = 0;
+    for (int64_t c = 1; c < columns; c++)
+        *best = logits[c] > logits[*best] ? c : *best;
+    for (int64_t c = 0; c < columns; c++)
+        sum += exp(logits[c] - logits[*best]);
+    return logits[*best] + log(sum);
+}
 
 static void ref_forward(const nn_ref *r)
 {
@@ -96,16 +157,12 @@ static void ref_forward(const nn_ref *r)
     r->out[0][0] = 0;
     for (int64_t i = 0; i < rows; i++) {
         const double *x = r->in[0] + i * cols;
-        int64_t best = 0, label = (int64_t)r->in[1][i];
-        for (int64_t c = 1; c < cols; c++)
-            best = x[c] > x[best] ? c : best;
-        double sum = 0;
-        for (int64_t c = 0; c < cols; c++)
-            sum += exp(x[c] - x[best]);
+        int64_t best, label = (int64_t)r->in[1][i];
+        double log_sum = nn_reference_log_sum(x, cols, &best);
         bool counts = label >= 0 && label < cols;
         r->out[1][i] = (double)best;
-        r->out[2][i] = counts ? x[best] + log(sum) : 0;
-        r->out[0][0] += counts ? scale_of(r->node) * (r->out[2][i] - x[label]) : 0;
+        r->out[2][i] = counts ? log_sum : 0;
+        r->out[0][0] += counts ? scale_of(r->node) * (log_sum - x[label]) : 0;
     }
 }
 

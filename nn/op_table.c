@@ -26,6 +26,7 @@ const nn_op *const nn_op_table[] = {
     &nn_op_grouped_linear,
     &nn_op_layer_norm,
     &nn_op_linear,
+    &nn_op_linear_cross_entropy,
     &nn_op_moe_combine,
     &nn_op_moe_plan,
     &nn_op_reduce,

@@ -25,6 +25,7 @@ extern const nn_op nn_op_grouped_ffn;
 extern const nn_op nn_op_grouped_linear;
 extern const nn_op nn_op_layer_norm;
 extern const nn_op nn_op_linear;
+extern const nn_op nn_op_linear_cross_entropy;
 extern const nn_op nn_op_moe_combine;
 extern const nn_op nn_op_moe_plan;
 extern const nn_op nn_op_reduce;

@@ -1,9 +1,10 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
-// Per row: the largest column, log sum exp and -log softmax[label]; both 0 where the label is no column (ignored).
-// LANES invocations per row.
-#define PUSH_FIELDS
+// Per row: the largest column, log sum exp and -log softmax[label]; both 0 where the label is no column (ignored). x
+// has the columns from first_column on, of `columns` in all: a long row comes in several dispatches, which hand on what
+// they have seen. LANES invocations per row.
+#define PUSH_FIELDS uint first_column, columns;
 #include "rows.glsl"
 #include "largest.glsl"
 #include "math.glsl"
@@ -13,6 +14,7 @@ layout(std430, binding = 1) readonly buffer Labels { int labels[]; };
 layout(std430, binding = 2) writeonly buffer Losses { float losses[]; };
 layout(std430, binding = 3) writeonly buffer Best { int best[]; };
 layout(std430, binding = 4) writeonly buffer LogSums { float log_sums[]; };
+layout(std430, binding = 5) buffer States { uvec4 states[]; }; // maximum, its column, sum of exponentials, at the label
 
 UNIT_MAP(exponentials, accurate_exp)
 
@@ -37,8 +39,18 @@ void main()
             top = next;
     }
     top = row_largest(top);
+    top.column += first_column;
+    Largest before = Largest(LOWEST, NO_COLUMN);
+    float sum_before = 0.0, at_label = 0.0;
+    if (first_column > 0u && row < rows) {
+        uvec4 state = states[row];
+        before = Largest(uintBitsToFloat(state.x), state.y);
+        sum_before = uintBitsToFloat(state.z);
+        at_label = uintBitsToFloat(state.w);
+        top = larger(before, top);
+    }
     uint label = row < rows ? uint(labels[row]) : 0u;
-    bool counts = label < units * WIDTH; // a negative label is a huge one
+    bool counts = label < columns; // a negative label is a huge one
     float sum = 0.0;
     if (counts)
         for (uint u = row_lane(); u < end; u += LANES)
@@ -46,8 +58,16 @@ void main()
     sum = row_sum(sum);
     if (row >= rows || row_lane() != 0u)
         return;
+    if (first_column > 0u)
+        sum += sum_before * accurate_exp(before.value - top.value);
+    uint place = label - first_column; // wraps below first_column
+    if (place < units * WIDTH)
+        at_label = x_at(begin * WIDTH + place);
+    if (first_column + units * WIDTH < columns) {
+        states[row] = uvec4(floatBitsToUint(top.value), top.column, floatBitsToUint(sum), floatBitsToUint(at_label));
+        return;
+    }
     float log_sum = counts ? accurate_log(sum) : 0.0;
-    float at_label = counts ? x_at(begin * WIDTH + label) : 0.0;
     losses[row] = counts ? log_sum - (at_label - top.value) : 0.0;
     log_sums[row] = counts ? log_sum + top.value : 0.0;
     best[row] = int(top.column);

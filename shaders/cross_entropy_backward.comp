@@ -1,9 +1,9 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
-// dx = scale dloss (softmax - onehot(label)) from the saved log sum exp; 0 where the label is no column.
-// LANES invocations per row.
-#define PUSH_FIELDS float scale; uint accumulate;
+// dx = scale dloss (softmax - onehot(label)) from the saved log sum exp; 0 where the label is no column. x has the
+// columns from first_column on, of `columns` in all. LANES invocations per row.
+#define PUSH_FIELDS float scale; uint accumulate, first_column, columns;
 #include "rows.glsl"
 #include "math.glsl"
 
@@ -22,12 +22,12 @@ void main()
         return;
     uint begin = row * units;
     uint label = uint(labels[row]);
-    float weight = label < units * WIDTH ? scale * dloss[0] : 0.0;
+    float weight = label < columns ? scale * dloss[0] : 0.0;
     float log_sum = log_sums[row];
     for (uint u = row_lane(); u < units; u += LANES) {
         Unit g = unit_of(0.0);
         if (weight != 0.0)
-            g = (exponentials(load_x(begin + u) - log_sum) - unit_basis(label - u * WIDTH)) * weight;
+            g = (exponentials(load_x(begin + u) - log_sum) - unit_basis(label - first_column - u * WIDTH)) * weight;
         add_dx(begin + u, g, accumulate != 0u);
     }
 }

@@ -95,6 +95,22 @@ static void test_gradients(void **state)
     }
 }
 
+/* The head's scores in chunks train as the scores in one piece do. */
+static void test_vocabulary_in_chunks(void **state)
+{
+    (void)state;
+    static const variant whole = {"whole", {"text.vocabulary=200"}, false},
+                         chunks = {"chunks", {"text.vocabulary=200", "text.loss_chunk=64"}, false};
+    float loss[2];
+    for (int i = 0; i < 2; i++) {
+        subject s;
+        make_subject(&s, i ? &chunks : &whole, NULL, "all.json");
+        loss[i] = train_steps(&s, i ? &chunks : &whole, 0, 4, 1e-2f);
+        drop_subject(&s);
+    }
+    assert_true(fabsf(loss[0] - loss[1]) < 1e-4f * loss[0]);
+}
+
 static void test_recomputation_changes_no_bit(void **state)
 {
     (void)state;
@@ -410,11 +426,17 @@ static void test_bad_configurations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_gradients),         cmocka_unit_test(test_recomputation_changes_no_bit),
-        cmocka_unit_test(test_freezing),          cmocka_unit_test(test_overfitting),
-        cmocka_unit_test(test_text_only),         cmocka_unit_test(test_blind_model),
-        cmocka_unit_test(test_mixtures),          cmocka_unit_test(test_cache_equals_full_pass),
-        cmocka_unit_test(test_generation_limits), cmocka_unit_test(test_bad_configurations),
+        cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_vocabulary_in_chunks),
+        cmocka_unit_test(test_recomputation_changes_no_bit),
+        cmocka_unit_test(test_freezing),
+        cmocka_unit_test(test_overfitting),
+        cmocka_unit_test(test_text_only),
+        cmocka_unit_test(test_blind_model),
+        cmocka_unit_test(test_mixtures),
+        cmocka_unit_test(test_cache_equals_full_pass),
+        cmocka_unit_test(test_generation_limits),
+        cmocka_unit_test(test_bad_configurations),
     };
     return cmocka_run_group_tests(tests, open_world, close_world);
 }

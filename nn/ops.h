@@ -9,11 +9,6 @@
 nn_tensor *nn_linear(nn_tape *tape, nn_tensor *x, nn_tensor *w, nn_tensor *b);
 /* The same with y in F32, and w not rounded, whatever the tape's precision: scores. */
 nn_tensor *nn_linear_f32(nn_tape *tape, nn_tensor *x, nn_tensor *w, nn_tensor *b);
-/* y [R, N]: rows offsets[e] .. offsets[e+1]-1 of x [R, K] times w [E, N, K]^T plus b [E, N] (or NULL); offsets [E+1]
- * I32 on the device, offsets[E] = R. */
-nn_tensor *nn_grouped_linear(nn_tape *tape, nn_tensor *x, nn_tensor *w, nn_tensor *b, nn_tensor *offsets);
-/* y [E, T, N] = x [T, K] (the same rows for every expert) or [E, T, K], times w [E, N, K]^T plus b [E, N] (or NULL). */
-nn_tensor *nn_expert_linear(nn_tape *tape, nn_tensor *x, nn_tensor *w, nn_tensor *b);
 
 /* ---- feed-forward (nn/op_ffn.c) ---- */
 enum nn_activation { NN_GELU_ERF, NN_GELU_TANH, NN_QUICK_GELU, NN_SILU, NN_RELU };

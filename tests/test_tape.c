@@ -457,7 +457,7 @@ enum { WRAPPERS = 15 };
 static nn_tensor *call_wrongly(int wrapper, const char **name)
 {
     nn_tensor *a, *b;
-    static const char *const names[WRAPPERS] = {"linear",  "linear", "grouped_linear", "expert_linear", "activation",
+    static const char *const names[WRAPPERS] = {"linear",  "linear", "ffn",  "ffn",       "activation",
                                                 "gated",   "add",    "add_rows",       "rms_norm",      "layer_norm",
                                                 "softmax", "top_k",  "rope",           "embedding",     "gather_rows"};
     *name = names[wrapper];
@@ -467,9 +467,12 @@ static nn_tensor *call_wrongly(int wrapper, const char **name)
     case 1:
         return nn_linear(tape, floats(2, 4, 8, 0), floats(2, 3, 8, 0), floats(1, 4, 0, 0));
     case 2:
-        return nn_grouped_linear(tape, floats(2, 4, 8, 0), floats(3, 2, 3, 8), NULL, ints(2));
+        return nn_feed_forward_block(
+            tape, floats(2, 4, 8, 0), &(nn_ffn_weights){.w1 = floats(2, 3, 8, 0), .w2 = floats(2, 8, 4, 0)}, NN_RELU);
     case 3:
-        return nn_expert_linear(tape, floats(2, 4, 8, 0), floats(3, 2, 3, 9), NULL);
+        return nn_feed_forward_block(tape, floats(2, 4, 8, 0),
+                                     &(nn_ffn_weights){.w1 = floats(2, 3, 8, 0), .w2 = floats(2, 8, 3, 0),
+                                                       .w3 = floats(2, 4, 8, 0)}, NN_SILU);
     case 4:
         return nn_activate(tape, ints(8), NN_RELU);
     case 5:

@@ -187,6 +187,10 @@ static const nn_case activation_cases[] = {
      .in = {{NN_F32, 2, {4096, 1024}, NN_FILL_NORMAL}},
      .params = &erf_kind,
      .bench = true},
+    {.name = "gelu erf [2048, 256]",
+     .in = {{NN_F32, 2, {2048, 256}, NN_FILL_NORMAL}},
+     .params = &erf_kind,
+     .bench = true},
 };
 
 static const nn_case gated_cases[] = {
@@ -201,6 +205,10 @@ static const nn_case gated_cases[] = {
      .params = &silu_kind},
     {.name = "silu [4096, 1024]",
      .in = {{NN_F32, 2, {4096, 1024}, NN_FILL_NORMAL}, {NN_F32, 2, {4096, 1024}, NN_FILL_NORMAL}},
+     .params = &silu_kind,
+     .bench = true},
+    {.name = "silu [5632, 176]",
+     .in = {{NN_F32, 2, {5632, 176}, NN_FILL_NORMAL}, {NN_F32, 2, {5632, 176}, NN_FILL_NORMAL}},
      .params = &silu_kind,
      .bench = true},
 };

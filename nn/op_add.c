@@ -144,6 +144,9 @@ static const nn_case add_cases[] = {
     {.name = "[4096, 1024]",
      .in = {{NN_F32, 2, {4096, 1024}, NN_FILL_NORMAL}, {NN_F32, 2, {4096, 1024}, NN_FILL_NORMAL}},
      .bench = true},
+    {.name = "[5632, 64]",
+     .in = {{NN_F32, 2, {5632, 64}, NN_FILL_NORMAL}, {NN_F32, 2, {5632, 64}, NN_FILL_NORMAL}},
+     .bench = true},
 };
 
 static const nn_case add_rows_cases[] = {
@@ -153,6 +156,9 @@ static const nn_case add_rows_cases[] = {
     {.name = "no leading dimension", .in = {{NN_F32, 2, {3, 1}, NN_FILL_NORMAL}, {NN_F32, 2, {3, 1}, NN_FILL_NORMAL}}},
     {.name = "[32, 256, 256]",
      .in = {{NN_F32, 3, {32, 256, 256}, NN_FILL_NORMAL}, {NN_F32, 2, {256, 256}, NN_FILL_NORMAL}},
+     .bench = true},
+    {.name = "[32, 64, 64]",
+     .in = {{NN_F32, 3, {32, 64, 64}, NN_FILL_NORMAL}, {NN_F32, 2, {64, 64}, NN_FILL_NORMAL}},
      .bench = true},
 };
 

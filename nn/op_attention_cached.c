@@ -182,6 +182,7 @@ static const nn_cached_params picture = {{.heads = 2, .kv_heads = 1, .head_dim =
 static const nn_cached_params inside = {{.heads = 2, .kv_heads = 1, .head_dim = 72}, 5, 8};
 static const nn_cached_params more = {{.heads = 3, .kv_heads = 3, .head_dim = 128}, 9, 4};
 static const nn_cached_params bench_one = {{.heads = 8, .kv_heads = 2, .head_dim = 64}, 1000, 0};
+static const nn_cached_params bench_prompt = {{.heads = 8, .kv_heads = 2, .head_dim = 64}, 0, 0};
 
 #define FUSED(rows, cols) {.dtype = NN_F32, .dims = 2, .shape = {rows, cols}, .fill = NN_FILL_NORMAL}
 #define CACHE(rows, cols) FUSED(rows, cols), FUSED(rows, cols)
@@ -193,6 +194,7 @@ static const nn_case cases[] = {
     {.name = "inside a picture", .params = &inside, .in = {FUSED(3, 288), CACHE(9, 72)}},
     {.name = "more text", .params = &more, .in = {FUSED(11, 1152), CACHE(20, 384)}},
     {.name = "one of 1000", .params = &bench_one, .in = {FUSED(1, 768), CACHE(1024, 128)}, .bench = true},
+    {.name = "a prompt of 256", .params = &bench_prompt, .in = {FUSED(256, 768), CACHE(1024, 128)}, .bench = true},
 };
 
 const nn_op nn_op_attention_cached = {

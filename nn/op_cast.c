@@ -75,6 +75,8 @@ static const nn_case cases[] = {
     {.name = "[1, 8] to f16", .in = {{NN_F32, 2, {1, 8}, NN_FILL_NORMAL}}, .params = &to_f16},
     {.name = "[70, 64] to bf16", .in = {{NN_F32, 2, {70, 64}, NN_FILL_NORMAL}}, .params = &to_bf16},
     {.name = "[4096, 1024]", .in = {{NN_F32, 2, {4096, 1024}, NN_FILL_NORMAL}}, .params = &to_f32, .bench = true},
+    {.name = "[4096, 1024] to bf16", .in = {{NN_F32, 2, {4096, 1024}, NN_FILL_NORMAL}}, .params = &to_bf16,
+     .bench = true},
 };
 
 const nn_op nn_op_cast = {

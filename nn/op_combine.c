@@ -235,6 +235,9 @@ static const nn_case cases[] = {
             {NN_I32, 2, {2048, 2}, NN_FILL_CUSTOM}},
      .fill = fill_places,
      .bench = true},
+    {.name = "[2048, 64], K 2, in place",
+     .in = {{NN_F32, 3, {2048, 2, 64}, NN_FILL_NORMAL}, {NN_F32, 2, {2048, 2}, NN_FILL_NORMAL}},
+     .bench = true},
 };
 
 const nn_op nn_op_moe_combine = {

@@ -202,6 +202,9 @@ static const nn_case cases[] = {
     {.name = "[32, 64, 8], K 2",
      .in = {{NN_F32, 3, {32, 64, 8}, NN_FILL_NORMAL}, {NN_F32, 3, {32, 64, 8}, NN_FILL_CUSTOM}},
      .params = &(const nn_compete_params){2, 0, 0.1f}, .fill = fill_affinities, .bench = true},
+    {.name = "[8, 2048, 64], K 4",
+     .in = {{NN_F32, 3, {8, 2048, 64}, NN_FILL_NORMAL}, {NN_F32, 3, {8, 2048, 64}, NN_FILL_CUSTOM}},
+     .params = &(const nn_compete_params){4, 0, 0.1f}, .fill = fill_affinities, .bench = true},
 };
 
 const nn_op nn_op_compete = {

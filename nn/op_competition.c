@@ -507,6 +507,8 @@ static const nn_case cases[] = {
      PARAMS(NN_SILU, NN_AFFINITY_SOFTPLUS, 2, true, 1)},
     {"softplus [1024, 128], K 2 of 8", EXPERTS(1024, 128, 8, 512, 128), PARAMS(NN_GELU_ERF, NN_AFFINITY_SOFTPLUS, 2),
      .bench = true},
+    {"softplus [2048, 64], K 2 of 4", EXPERTS(2048, 64, 4, 128, 64), PARAMS(NN_GELU_ERF, NN_AFFINITY_SOFTPLUS, 2),
+     .bench = true},
 };
 
 enum { SAVED = 1 << OUT_Y | 1 << OUT_U | 1 << OUT_V | 1 << OUT_H };

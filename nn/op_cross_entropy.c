@@ -222,6 +222,10 @@ static const nn_case cases[] = {
      .in = {{NN_F32, 2, {512, 32000}, NN_FILL_NORMAL}, {NN_I32, 1, {512}, NN_FILL_INDEX, .below = 32000}},
      .params = &whole,
      .bench = true},
+    {.name = "[1024, 400]",
+     .in = {{NN_F32, 2, {1024, 400}, NN_FILL_NORMAL}, {NN_I32, 1, {1024}, NN_FILL_INDEX, .below = 400}},
+     .params = &whole,
+     .bench = true},
 };
 
 const nn_op nn_op_cross_entropy = {

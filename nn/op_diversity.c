@@ -126,6 +126,7 @@ static const nn_case cases[] = {
     {.name = "K 8", .in = {{NN_F32, 3, {3, 8, 12}, NN_FILL_NORMAL}}},
     {.name = "K 1", .in = {{NN_F32, 3, {3, 1, 8}, NN_FILL_NORMAL}}},
     {.name = "[2048, 2, 512]", .in = {{NN_F32, 3, {2048, 2, 512}, NN_FILL_NORMAL}}, .bench = true},
+    {.name = "[2048, 4, 64]", .in = {{NN_F32, 3, {2048, 4, 64}, NN_FILL_NORMAL}}, .bench = true},
 };
 
 const nn_op nn_op_diversity = {

@@ -244,6 +244,7 @@ static const nn_case cases[] = {
     {.name = "odd columns", .in = {TEXT(5, 7, 9), PICTURE(3, 7)}, .fill = fill},
     {.name = "one token", .in = {TEXT(1, 1, 1)}, .fill = fill},
     {.name = "8192 of 32000 rows of 64", .in = {TEXT(32000, 64, 8192)}, .fill = fill, .bench = true},
+    {.name = "1024 of 32000 rows of 1024", .in = {TEXT(32000, 1024, 1024)}, .fill = fill, .bench = true},
 };
 
 const nn_op nn_op_embedding = {

@@ -350,6 +350,9 @@ static const nn_case ffn_cases[] = {
     {"gelu, 2048 rows 256 to 1024 to 256",
      {VALUES(2048, 256), WEIGHTS(1024, 256), VALUES(1024), WEIGHTS(256, 1024), VALUES(256)}, ACTIVATION(NN_GELU_ERF),
      .bench = true},
+    {"gelu, 2048 rows 64 to 256 to 64",
+     {VALUES(2048, 64), WEIGHTS(256, 64), VALUES(256), WEIGHTS(64, 256), VALUES(64)}, ACTIVATION(NN_GELU_ERF),
+     .bench = true},
 };
 
 static const nn_case grouped_cases[] = {
@@ -368,6 +371,10 @@ static const nn_case grouped_cases[] = {
     {"gelu, 2048 tokens, K 2 of 8, 256 to 1024 to 256",
      {VALUES(2048, 256), WEIGHTS(8, 1024, 256), VALUES(8, 1024), WEIGHTS(8, 256, 1024), VALUES(8, 256), {0},
       INTEGERS(9), INTEGERS(4096), INTEGERS(2048, 2)},
+     ACTIVATION(NN_GELU_ERF), .fill = fill_plan, .bench = true},
+    {"gelu, 2048 tokens, K 2 of 4, 64 to 128 to 64",
+     {VALUES(2048, 64), WEIGHTS(4, 128, 64), VALUES(4, 128), WEIGHTS(4, 64, 128), VALUES(4, 64), {0}, INTEGERS(5),
+      INTEGERS(4096), INTEGERS(2048, 2)},
      ACTIVATION(NN_GELU_ERF), .fill = fill_plan, .bench = true},
 };
 

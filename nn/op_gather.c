@@ -110,6 +110,7 @@ static const nn_case cases[] = {
     {.name = "all rows, odd columns", GATHER(7, 7, 5)},
     {.name = "one of one", GATHER(1, 1, 1)},
     {.name = "8192 of 16384 rows of 64", GATHER(16384, 8192, 64), .bench = true},
+    {.name = "2048 of 4096 rows of 1024", GATHER(4096, 2048, 1024), .bench = true},
 };
 
 const nn_op nn_op_gather_rows = {

@@ -360,6 +360,7 @@ static const nn_case rms_cases[] = {
     {.name = "one row, longer than a group", RMS(1, 1300), .params = &small_eps},
     {.name = "one column", RMS(9, 1), .params = &large_eps},
     {.name = "[4096, 1024]", RMS(4096, 1024), .params = &small_eps, .bench = true},
+    {.name = "[8192, 64]", RMS(8192, 64), .params = &small_eps, .bench = true},
 };
 
 static const nn_case layer_cases[] = {
@@ -386,6 +387,8 @@ static const nn_case add_rms_cases[] = {
      .params = &large_eps},
     {.name = "[4096, 1024]", .in = {VALUES(4096, 1024), VALUES(4096, 1024), WEIGHT(1024)}, .params = &small_eps,
      .bench = true},
+    {.name = "[8192, 64]", .in = {VALUES(8192, 64), VALUES(8192, 64), WEIGHT(64)}, .params = &small_eps,
+     .bench = true},
 };
 
 static const nn_case add_layer_cases[] = {
@@ -394,6 +397,8 @@ static const nn_case add_layer_cases[] = {
     {.name = "many rows", .in = {VALUES(1100, 8), VALUES(1100, 8), WEIGHT(8), WEIGHT(8)}, .params = &large_eps},
     {.name = "[8192, 64]", .in = {VALUES(8192, 64), VALUES(8192, 64), WEIGHT(64), WEIGHT(64)}, .params = &small_eps,
      .bench = true},
+    {.name = "[4096, 1024]", .in = {VALUES(4096, 1024), VALUES(4096, 1024), WEIGHT(1024), WEIGHT(1024)},
+     .params = &small_eps, .bench = true},
 };
 
 const nn_op nn_op_rms_norm = {

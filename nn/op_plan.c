@@ -134,6 +134,8 @@ static const nn_case cases[] = {
      .in = {{NN_I32, 2, {500, 1}, NN_FILL_INDEX, .below = 256}}, .params = &(const plan_params){256}},
     {.name = "[32, 64], E 4, K 2",
      .in = {{NN_I32, 3, {32, 64, 2}, NN_FILL_INDEX, .below = 4}}, .params = &(const plan_params){4}, .bench = true},
+    {.name = "[16384], E 64, K 4",
+     .in = {{NN_I32, 2, {16384, 4}, NN_FILL_INDEX, .below = 64}}, .params = &(const plan_params){64}, .bench = true},
 };
 
 const nn_op nn_op_moe_plan = {

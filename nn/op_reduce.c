@@ -114,6 +114,7 @@ static const nn_case cases[] = {
     {.name = "squares, two passes", .in = {{NN_F32, 2, {257, 301}, NN_FILL_NORMAL}}, .params = &squares},
     {.name = "one element", .in = {{NN_F32, 1, {1}, NN_FILL_NORMAL}}, .params = &mean},
     {.name = "sum [4096, 1024]", .in = {{NN_F32, 2, {4096, 1024}, NN_FILL_NORMAL}}, .params = &sum, .bench = true},
+    {.name = "squares [2048, 64]", .in = {{NN_F32, 2, {2048, 64}, NN_FILL_NORMAL}}, .params = &squares, .bench = true},
 };
 
 const nn_op nn_op_reduce = {

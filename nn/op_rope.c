@@ -180,6 +180,10 @@ static const nn_case cases[] = {
      .in = {{NN_F32, 2, {8192, 192}, NN_FILL_NORMAL}, {NN_I32, 1, {8192}, NN_FILL_INDEX, .below = 512}},
      .params = &(const rope_params){8, 16, 1e4f, true},
      .bench = true},
+    {.name = "[2048, 1536], 8 + 8 heads of 64",
+     .in = {{NN_F32, 2, {2048, 1536}, NN_FILL_NORMAL}, {NN_I32, 1, {2048}, NN_FILL_INDEX, .below = 512}},
+     .params = &(const rope_params){16, 64, 1e4f, true},
+     .bench = true},
 };
 
 const nn_op nn_op_rope = {

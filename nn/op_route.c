@@ -123,6 +123,8 @@ static const nn_case cases[] = {
     {.name = "E 1, K 1", .in = {{NN_F32, 3, {1, 6, 1}, NN_FILL_NORMAL}}, .params = &(const route_params){1}},
     {.name = "[32, 64, 8], K 2",
      .in = {{NN_F32, 3, {32, 64, 8}, NN_FILL_NORMAL}}, .params = &(const route_params){2}, .bench = true},
+    {.name = "[8, 2048, 64], K 4",
+     .in = {{NN_F32, 3, {8, 2048, 64}, NN_FILL_NORMAL}}, .params = &(const route_params){4}, .bench = true},
 };
 
 const nn_op nn_op_route = {

@@ -103,6 +103,7 @@ static const nn_case cases[] = {
     {.name = "one column", .in = {{NN_F32, 2, {5, 1}, NN_FILL_NORMAL}}},
     {.name = "[1200, 4]", .in = {{NN_F32, 2, {1200, 4}, NN_FILL_NORMAL}}},
     {.name = "[4096, 1024]", .in = {{NN_F32, 2, {4096, 1024}, NN_FILL_NORMAL}}, .bench = true},
+    {.name = "[16384, 64]", .in = {{NN_F32, 2, {16384, 64}, NN_FILL_NORMAL}}, .bench = true},
 };
 
 const nn_op nn_op_softmax = {

@@ -131,6 +131,7 @@ static const nn_case cases[] = {
      .params = &six,
      .fill = fill_ties},
     {.name = "2 of 16, 65536 rows", .in = {{NN_F32, 2, {65536, 16}, NN_FILL_NORMAL}}, .params = &two, .bench = true},
+    {.name = "2 of 128, 8192 rows", .in = {{NN_F32, 2, {8192, 128}, NN_FILL_NORMAL}}, .params = &two, .bench = true},
 };
 
 const nn_op nn_op_top_k = {

@@ -16,7 +16,7 @@ typedef struct trial {
     bool with_backward;
     vk_range in[NN_MAX_IN];
     float *seed[NN_MAX_OUT]; /* gradients of the outputs */
-    double flops, in_bytes, out_bytes;
+    double flops, in_bytes, out_bytes, bytes, backward_bytes;
 } trial;
 
 static size_t input_count(const nn_case *c, int i)
@@ -116,11 +116,13 @@ static bool count_work(trial *t)
     }
     for (int i = 0; i < t->op->outs; i++) {
         node.out[i] = out[i];
-        t->out_bytes += 4.0 * (double)nn_count(out[i]);
+        t->out_bytes += (double)nn_bytes(out[i]);
     }
     if (t->c->params)
         memcpy(node.params, t->c->params, t->op->param_bytes);
     t->flops = t->op->flops ? t->op->flops(&node) : 0;
+    t->bytes = t->op->bytes ? t->op->bytes(&node) : t->in_bytes + t->out_bytes;
+    t->backward_bytes = t->op->bytes ? 2 * t->bytes : 2 * t->in_bytes + t->out_bytes;
     return true;
 }
 
@@ -129,8 +131,8 @@ static bool time_passes(trial *t, const nn_bench *b, nn_timing *forward, nn_timi
 {
     double first[NN_BENCH_MOST], both[NN_BENCH_MOST], sum = 0;
     int runs = 0;
-    *forward = (nn_timing){.flops = t->flops, .bytes = t->in_bytes + t->out_bytes};
-    *backward = (nn_timing){.flops = 2 * t->flops, .bytes = 2 * t->in_bytes + t->out_bytes};
+    *forward = (nn_timing){.flops = t->flops, .bytes = t->bytes};
+    *backward = (nn_timing){.flops = 2 * t->flops, .bytes = t->backward_bytes};
     t->with_backward = t->op->backward != NULL;
     if (!run_trial(t))
         return false;

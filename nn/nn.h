@@ -183,6 +183,8 @@ struct nn_op {
     void (*ref_backward)(const nn_ref *r);
     /* Arithmetic of the forward pass, for profile and benchmark. */
     double (*flops)(const nn_node *node);
+    /* Bytes that it must read and write at least; NULL: those of all inputs and outputs. */
+    double (*bytes)(const nn_node *node);
     const nn_case *cases;
     int case_count;
 };

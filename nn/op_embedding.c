@@ -97,6 +97,12 @@ static double flops(const nn_node *n)
     return 0;
 }
 
+/* The table's rows that are looked up, not the table. */
+static double bytes(const nn_node *n)
+{
+    return 2.0 * (double)nn_bytes(n->out[0]) + 4.0 * (double)nn_count(n->in[IDS]);
+}
+
 static bool forward(nn_exec *x, const nn_node *n)
 {
     nn_gather_launch g = {
@@ -260,6 +266,7 @@ const nn_op nn_op_embedding = {
     .ref_forward = ref_forward,
     .ref_backward = ref_backward,
     .flops = flops,
+    .bytes = bytes,
     .cases = cases,
     .case_count = sizeof cases / sizeof *cases,
 };

@@ -30,6 +30,12 @@ static double flops(const nn_node *n)
     return 0;
 }
 
+/* The rows that are picked, not all. */
+static double bytes(const nn_node *n)
+{
+    return 2.0 * (double)nn_bytes(n->out[0]) + 4.0 * (double)nn_rows(n->out[0]);
+}
+
 static bool forward(nn_exec *x, const nn_node *n)
 {
     return nn_gather(nn_device(x), &(nn_gather_launch){
@@ -125,6 +131,7 @@ const nn_op nn_op_gather_rows = {
     .ref_forward = ref_forward,
     .ref_backward = ref_backward,
     .flops = flops,
+    .bytes = bytes,
     .cases = cases,
     .case_count = sizeof cases / sizeof *cases,
 };

@@ -88,6 +88,13 @@ static bool run_products(session *s)
     return true;
 }
 
+/* A difference of two measurements that is lost in their noise gives no rate. */
+static void drop_noise(nn_timing *t)
+{
+    if (t->median < 2 * t->deviation)
+        t->flops = t->bytes = 0;
+}
+
 static bool run_case(session *s, const nn_op *op, const nn_case *c)
 {
     nn_timing forward, backward;
@@ -97,6 +104,7 @@ static bool run_case(session *s, const nn_op *op, const nn_case *c)
     bench_row row = bench_row_of(BENCH_OPS, op->name, c->name, "forward", type, &forward);
     if (!report(s, &row))
         return false;
+    drop_noise(&backward);
     row = bench_row_of(BENCH_OPS, op->name, c->name, "backward", type, &backward);
     return !backward.runs || report(s, &row);
 }

@@ -15,8 +15,6 @@ layout(std430, binding = 2) buffer Indices { int indices[]; };   // [T, K]
 VALUES_OUT(3, winners)                                        // [T, K, C]
 VALUES_IN(4, old_winners)                                     // the same memory
 
-UNIT_MAP(affinity_terms, affinity_term)
-
 // The experts chosen so far, by rank: their affinities, and where their outputs are: the old rank for those of earlier
 // chunks, TOP_K + expert - first_expert for those of this one.
 float best[TOP_K];
@@ -40,7 +38,7 @@ float affinity(uint row, bool inside)
 {
     float sum = 0.0;
     for (uint u = row_lane(); u < (inside ? units : 0u); u += LANES)
-        sum += unit_sum(affinity_terms(load_y(row * units + u)));
+        sum += affinity_sum(load_y(row * units + u));
     sum = row_sum(sum);
     return KIND == L2_NORM ? sqrt(sum) : sum / float(units * WIDTH);
 }

@@ -16,8 +16,6 @@ layout(std430, binding = 3) readonly buffer Indices { int indices[]; };         
 VALUES_IN(4, d_winners)                                                          // [T, K, C]
 VALUES_OUT(5, dy)
 
-UNIT_MAP(affinity_slopes, affinity_slope)
-
 void main()
 {
     uint row = row_index();

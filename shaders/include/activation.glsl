@@ -13,14 +13,8 @@ const uint RELU = 4u;
 
 float sigmoid(float x)
 {
-    float e = accurate_exp(-abs(x));
+    float e = accurate_exp_falling(-abs(x));
     return (x < 0.0 ? e : 1.0) / (1.0 + e);
-}
-
-// log(1 + e^x); the identity above 20, as in PyTorch.
-float softplus(float x)
-{
-    return x > 20.0 ? x : max(x, 0.0) + accurate_log1p(accurate_exp(-abs(x)));
 }
 
 float softplus_derivative(float x)
@@ -81,7 +75,7 @@ float normal_cdf(float x, out float bell)
 {
     float y = clamp(x, -13.4, 13.4);
     float z = abs(y) * 0.707106781;
-    bell = accurate_exp(-0.5 * y * y);
+    bell = accurate_exp_falling(-0.5 * y * y);
     float s = (z - 2.0) / (z + 2.0);
     float p = -0.00020719631;
     p = p * s - 0.000625441491;

@@ -3,10 +3,9 @@
 #ifndef MATH_GLSL
 #define MATH_GLSL
 
-// e^x: below -87.33 (the least normal number) 0, above 88.72 infinity.
-float accurate_exp(float x)
+// e^(x - n ln 2) for the integer n next to x / ln 2.
+float exp_remainder(float x, float n)
 {
-    float n = roundEven(clamp(x, -127.0, 129.0) * 1.44269504);
     // ln 2 in two parts, the first of few bits, so that n times it is exact. `precise` keeps the order.
     precise float high = x - n * 0.693359375;
     precise float r = high - n * -2.12194440e-4;
@@ -16,11 +15,25 @@ float accurate_exp(float x)
     p = p * r + 4.1665795894e-2;
     p = p * r + 1.6666665459e-1;
     p = p * r + 5.0000001201e-1;
-    p = p * r * r + r + 1.0;
+    return p * r * r + r + 1.0;
+}
+
+// e^x: below -87.33 (the least normal number) 0, above 88.72 infinity.
+float accurate_exp(float x)
+{
+    float n = roundEven(clamp(x, -127.0, 129.0) * 1.44269504);
+    float p = exp_remainder(x, n);
     // 2^n in two factors: n = 128 has no exponent of its own.
     int half_n = int(n) >> 1;
     float scaled = p * intBitsToFloat((half_n + 127) << 23) * intBitsToFloat((int(n) - half_n + 127) << 23);
     return x < -87.33654 ? 0.0 : x > 88.72283 ? intBitsToFloat(0x7f800000) : scaled;
+}
+
+// The same for x <= 0.
+float accurate_exp_falling(float x)
+{
+    float n = roundEven(max(x, -87.0) * 1.44269504);
+    return x < -87.33654 ? 0.0 : exp_remainder(x, n) * intBitsToFloat((int(n) + 127) << 23);
 }
 
 // Natural logarithm of a positive normal number.

@@ -8,6 +8,7 @@
 typedef struct nn_gemm_variant {
     const char *name, *kernel;
     bool texel;             /* A and B as texel buffers; the workgroup is one subgroup, WIDTH is 4 of them */
+    bool wide;              /* the kernel stores 64-bit words where it can */
     uint32_t height, width; /* of a workgroup's tile */
     uint32_t rows, columns; /* of an invocation's part of it; unused where texel */
     uint32_t turns;         /* of loops per 64 terms, for nn_gemm_terms() */

@@ -12,6 +12,8 @@ typedef struct push {
 enum { ADD_BIAS = 1, ACCUMULATE = 2, STORE_EXTRA = 4 };
 enum { SPEC_TYPES = 9, SPEC_EPILOGUE, SPEC_ACTIVATION, SPEC_GATHER, SPEC_VECTOR, SPECS };
 
+enum { SHUFFLE_HEIGHT = 16 };
+
 /* ---- the table --------------------------------------------------------------------------------------------------- */
 
 bool nn_texel_fits(const vk_caps *caps, vk_range range, uint64_t bytes)
@@ -19,15 +21,24 @@ bool nn_texel_fits(const vk_caps *caps, vk_range range, uint64_t bytes)
     return range.offset % caps->texel_align == 0 && bytes % 16 == 0 && bytes / 16 <= caps->max_texel_elements;
 }
 
-/* On CPU drivers; see the shader for what must be aligned. */
+/* Texels of a whole number: what lies behind the last value belongs to the same allocation. */
+static uint64_t texel_bytes(uint64_t elements, enum nn_dtype type)
+{
+    return (elements * nn_dtype_size(type) + 15) / 16 * 16;
+}
+
+/* On CPU drivers. */
 static bool shuffle_suits(const vk_caps *caps, const nn_gemm *g)
 {
-    uint32_t contiguous = g->layout == NN_GEMM_TN ? g->m : g->k;
-    uint32_t strides = g->a_stride | g->b_stride | g->c_stride | g->bias_stride;
     nn_gemm_extents e = nn_gemm_extents_of(g);
-    return caps->type == VK_TYPE_CPU && caps->subgroup_shuffle && g->m && g->n % 4 == 0 && contiguous % 4 == 0 &&
-           strides % 4 == 0 && nn_texel_fits(caps, g->a, e.a * nn_dtype_size(g->a_type)) &&
-           nn_texel_fits(caps, g->b, e.b * nn_dtype_size(g->b_type));
+    return caps->type == VK_TYPE_CPU && caps->subgroup_shuffle && SHUFFLE_HEIGHT % caps->subgroup_size == 0 && g->m &&
+           nn_texel_fits(caps, g->a, texel_bytes(e.a, g->a_type)) &&
+           nn_texel_fits(caps, g->b, texel_bytes(e.b, g->b_type));
+}
+
+static bool shuffle_wide_suits(const vk_caps *caps, const nn_gemm *g)
+{
+    return caps->int64 && shuffle_suits(caps, g);
 }
 
 static uint64_t tiles_of(const nn_gemm *g, uint32_t height, uint32_t width)
@@ -51,9 +62,13 @@ static bool any_suits(const vk_caps *caps, const nn_gemm *g)
 
 /* Which variant a device gets: the first that suits. */
 static const nn_gemm_variant variants[] = {
-    {"gemm_shuffle", "gemm_shuffle", .texel = true, .height = 8, .turns = 16, .suits = shuffle_suits},
-    {"gemm_tiled_64", "gemm_tiled", false, 64, 64, 8, 8, 196, large_suits},
-    {"gemm_tiled_32", "gemm_tiled", false, 32, 32, 4, 4, 132, any_suits},
+    {"gemm_shuffle_wide", "gemm_shuffle_wide", .texel = true, .wide = true, .height = SHUFFLE_HEIGHT, .turns = 8,
+     .suits = shuffle_wide_suits},
+    {"gemm_shuffle", "gemm_shuffle", .texel = true, .height = SHUFFLE_HEIGHT, .turns = 8, .suits = shuffle_suits},
+    {"gemm_tiled_64", "gemm_tiled", .height = 64, .width = 64, .rows = 8, .columns = 8, .turns = 196,
+     .suits = large_suits},
+    {"gemm_tiled_32", "gemm_tiled", .height = 32, .width = 32, .rows = 4, .columns = 4, .turns = 132,
+     .suits = any_suits},
 };
 
 enum { VARIANTS = sizeof variants / sizeof *variants };
@@ -164,7 +179,9 @@ static bool stores_extra(const nn_gemm *g)
 /* Whole words: an odd number of 16-bit values ends in the middle of one. */
 static void add_bind(vk_dispatch *d, vk_range range, uint64_t elements, enum nn_dtype type, uint32_t access)
 {
-    if (range.block)
+    if (range.block && access & VK_TEXEL)
+        range.size = texel_bytes(elements, type);
+    else if (range.block)
         range.size = (elements * nn_dtype_size(type) + 3) / 4 * 4;
     d->bind[d->binds++] = (vk_bind){range, access};
     d->bytes += (double)range.size * (access == (VK_READ | VK_WRITE) ? 2 : 1);
@@ -189,13 +206,37 @@ static void set_binds(vk_dispatch *d, const nn_gemm *g, const nn_gemm_variant *v
         d->bind[d->binds++] = d->bind[2];
 }
 
+/* Whether all of these lengths and distances are whole texels. */
+static bool texel_aligned(enum nn_dtype type, uint32_t row, uint32_t stride)
+{
+    return (row | stride) % (16 / nn_dtype_size(type)) == 0;
+}
+
+static void set_shuffle_specs(vk_dispatch *d, const nn_gemm *g, const nn_gemm_variant *v, const vk_caps *caps)
+{
+    enum { SUMS_IN_REGISTERS = 6, LONG_SUM = 256 }; /* rows of sums, with what else a CPU's registers have to hold */
+    uint32_t strides = g->c_stride | g->bias_stride;
+    /* Long rows of A and B map to few places of a CPU's cache: there a turn takes whole cache lines of them. */
+    uint32_t terms = g->layout == NN_GEMM_NT && g->k >= LONG_SUM ? 16 : 8;
+    const uint32_t spec[] = {
+        caps->subgroup_size,
+        g->layout,
+        v->height,
+        SUMS_IN_REGISTERS,
+        terms,
+        texel_aligned(g->a_type, g->layout == NN_GEMM_TN ? g->m : g->k, g->a_stride),
+        texel_aligned(g->b_type, g->layout == NN_GEMM_NT ? g->k : g->n, g->b_stride),
+        v->wide && (g->n | strides) % 8 == 0,
+    };
+    memcpy(d->spec, spec, sizeof spec);
+    d->subgroup = caps->subgroup_control ? caps->subgroup_size : 0;
+}
+
 static void set_specs(vk_dispatch *d, const nn_gemm *g, const nn_gemm_variant *v, const vk_caps *caps)
 {
     uint32_t *spec = d->spec;
     if (v->texel) {
-        d->subgroup = caps->subgroup_control ? caps->subgroup_size : 0;
-        uint32_t steps = g->layout == NN_GEMM_NT ? 4 : 1; /* whole cache lines along the terms */
-        memcpy(spec, (uint32_t[]){caps->subgroup_size, g->layout, v->height, steps}, 4 * sizeof *spec);
+        set_shuffle_specs(d, g, v, caps);
     } else {
         uint32_t invocations = v->height / v->rows * (v->width / v->columns);
         memcpy(spec, (uint32_t[]){invocations, g->layout, v->height, v->width, v->rows, v->columns}, 6 * sizeof *spec);

@@ -93,23 +93,47 @@ vec4 slope(vec4 v)
                 activation_derivative(ACTIVATION, v.z), activation_derivative(ACTIVATION, v.w));
 }
 
-// Stores the sums of `count` (1 to 4) columns of a row; `column` is a multiple of 4.
-void finish(uint entry, uint row, uint column, vec4 v, uint count)
+vec4 apply_epilogue(vec4 v, vec4 other)
+{
+    switch (EPILOGUE) {
+    case ACTIVATE:
+        return activate(v);
+    case GATE:
+        return activate(other) * v;
+    case SLOPE:
+        return v * slope(other);
+    case ADD:
+        return v + other;
+    default:
+        return v;
+    }
+}
+
+const bool HAS_OTHER = EPILOGUE == GATE || EPILOGUE == SLOPE || EPILOGUE == ADD;
+const bool MAY_STORE_EXTRA = EPILOGUE == ACTIVATE || EPILOGUE == GATE;
+
+// Stores the sums, bias added, of `count` (1 to 4) columns of a row; `column` is a multiple of 4.
+void complete(uint entry, uint row, uint column, vec4 v, uint count)
 {
     uint at = entry * c_stride + row * n + column;
-    if ((flags & ADD_BIAS) != 0)
-        v += load_bias(entry * bias_stride + column, count);
-    if ((EPILOGUE == ACTIVATE || EPILOGUE == GATE) && (flags & STORE_EXTRA) != 0)
+    if (MAY_STORE_EXTRA && (flags & STORE_EXTRA) != 0)
         store_extra(at, v, count);
-    if (EPILOGUE == ACTIVATE)
-        v = activate(v);
-    if (EPILOGUE == GATE)
-        v *= activate(load_other(at, count));
-    if (EPILOGUE == SLOPE)
-        v *= slope(load_other(at, count));
-    if (EPILOGUE == ADD)
-        v += load_other(at, count);
+    v = apply_epilogue(v, HAS_OTHER ? load_other(at, count) : vec4(0));
     if ((flags & ACCUMULATE) != 0)
         v += load_c(at, count);
     store_c(at, v, count);
 }
+
+// The same without the bias, which is added here.
+void finish(uint entry, uint row, uint column, vec4 v, uint count)
+{
+    if ((flags & ADD_BIAS) != 0)
+        v += load_bias(entry * bias_stride + column, count);
+    complete(entry, row, column, v, count);
+}
+
+#ifdef WIDE
+#include "gemm_wide.glsl"
+#else
+void complete_eight(uint entry, uint row, uint column, vec4 low, vec4 high) {}
+#endif

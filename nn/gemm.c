@@ -34,8 +34,8 @@ nn_gemm_extents nn_gemm_extents_of(const nn_gemm *g)
         .a = extent(entries, g->a_stride, m * k),
         .b = extent(by_rows ? g->groups : entries, g->b_stride, n * k),
         .c = extent(by_terms ? g->groups : outputs, g->c_stride, m * n),
-        .bias = g->bias.block ? extent(g->groups ? g->groups : outputs, g->bias_stride, n) : 0,
-        .offsets = g->groups ? g->groups + 1 : 0,
+        .bias = g->bias.block ? extent(g->groups ? g->first_group + g->groups : outputs, g->bias_stride, n) : 0,
+        .offsets = g->groups ? g->first_group + g->groups + 1 : 0,
     };
     if (g->rows.block && g->layout == NN_GEMM_TN) {
         e.b = whole(g->b, g->b_type);
@@ -145,10 +145,20 @@ static void skip_outputs(nn_gemm *g, uint64_t elements)
     skip(&g->extra, g->extra_type, elements);
 }
 
-/* The two halves of a batch. */
-static bool halve_batch(nn_gemm *first, nn_gemm *rest)
+/* About half of `count` entries of which each takes up these many bytes in two operands: so many that the second half
+ * begins where every device can bind it, or 0. */
+static uint32_t half_of_entries(uint32_t count, uint64_t bytes, uint64_t other_bytes)
 {
-    uint32_t half = first->batch / 2;
+    enum { ALIGN = 256 };
+    uint32_t step = 1;
+    while ((bytes | other_bytes) * step % ALIGN)
+        step *= 2;
+    return count / 2 / step ? count / 2 / step * step : count > step ? step : 0;
+}
+
+/* The two halves of a batch. */
+static bool halve_batch(nn_gemm *first, nn_gemm *rest, uint32_t half)
+{
     first->batch = half;
     rest->batch -= half;
     skip(&rest->a, rest->a_type, (uint64_t)half * rest->a_stride);
@@ -157,6 +167,17 @@ static bool halve_batch(nn_gemm *first, nn_gemm *rest)
         return continue_sum(rest);
     skip_outputs(rest, (uint64_t)half * rest->c_stride);
     skip(&rest->bias, NN_F32, (uint64_t)half * rest->bias_stride);
+    return true;
+}
+
+/* The two halves of the groups. */
+static bool halve_groups(nn_gemm *first, nn_gemm *rest, uint32_t half)
+{
+    first->groups = half;
+    rest->groups -= half;
+    rest->first_group += half;
+    skip(&rest->b, rest->b_type, (uint64_t)half * rest->b_stride);
+    skip_outputs(rest, (uint64_t)half * rest->c_stride);
     return true;
 }
 
@@ -192,13 +213,22 @@ static bool halve_terms(nn_gemm *first, nn_gemm *rest)
     return continue_sum(rest);
 }
 
+/* Entries or groups in the first half; 0 where there are not several. */
+static uint32_t first_entries(const nn_gemm *g)
+{
+    uint32_t count = g->groups ? g->groups : (uint32_t)nn_gemm_entries(g);
+    uint64_t c = (uint64_t)g->c_stride * 2, inputs = (uint64_t)(g->a_stride | g->b_stride) * 2;
+    return count > 1 ? half_of_entries(count, inputs | (uint64_t)g->bias_stride * (g->groups ? 0 : 4), c) : 0;
+}
+
 static bool halve(const nn_gemm *g, nn_gemm *first, nn_gemm *rest, uint64_t most)
 {
-    if (nn_gemm_entries(g) > 1)
-        return halve_batch(first, rest);
-    if (!g->groups && g->layout != NN_GEMM_TN && g->m > 64)
+    uint32_t half = first_entries(g);
+    if (half)
+        return g->groups ? halve_groups(first, rest, half) : halve_batch(first, rest, half);
+    if (!g->groups && nn_gemm_entries(g) == 1 && g->layout != NN_GEMM_TN && g->m > 64)
         return halve_rows(first, rest);
-    if (!g->groups && g->layout == NN_GEMM_TN && g->k > 64)
+    if (!g->groups && nn_gemm_entries(g) == 1 && g->layout == NN_GEMM_TN && g->k > 64)
         return halve_terms(first, rest);
     return cs_fail("matrix product %s of %u x %u x %u: a matrix is larger than the %llu bytes that this device binds",
                    g->label ? g->label : "", g->m, g->n, g->k, (unsigned long long)most);

@@ -46,10 +46,11 @@ typedef struct nn_gemm {
     uint32_t batch, a_stride, b_stride, c_stride, bias_stride;
     bool sum_batch; /* one C: the sum over the entries, in their order */
 
-    /* Rows offsets[e]..offsets[e+1]-1 belong to group e; offsets [groups+1] I32 on the device. NT and NN: rows of A and
+    /* Rows offsets[e]..offsets[e+1]-1 belong to group e; offsets [first_group+groups+1] I32 on the device, of which the
+     * first `first_group` are skipped, as are their biases. NT and NN: rows of A and
      * C, m of them, each group with its own B (b_stride apart) and bias (bias_stride). TN: rows of A and B, k of them,
      * each group with its own C (c_stride apart), zero where it has no rows. Not with batch; 0 groups: plain. */
-    uint32_t groups;
+    uint32_t groups, first_group;
     vk_range offsets;
 
     const char *label;   /* row of the profile; NULL: the variant's name */
@@ -57,7 +58,8 @@ typedef struct nn_gemm {
     uint64_t max_range;  /* bytes bound at once, for tests; 0: what the device can */
 } nn_gemm;
 
-/* Records the product, in parts where matrices are larger than a device binds at once (not where grouped). Fails where
+/* Records the product, in parts where matrices are larger than a device binds at once; grouped ones group by group, so
+ * that the rows of A and C have to fit (nn/op_ffn.c cuts these). Fails where
  * a range is too short for the sizes, or a named variant does not suit. Results are the same bits each time on the same
  * device. Sums too long for one dispatch (tens of thousands of terms on a CPU driver, or a TN product over more rows
  * than a device binds) take no epilogue and an f32 C. */

@@ -7,7 +7,7 @@
 /* Mirrors shaders/include/gemm_finish.glsl. */
 typedef struct push {
     uint32_t m, n, k, a_stride, b_stride, c_stride, bias_stride, groups, flags, segments, column_tiles, row_tiles, term,
-        terms;
+        terms, first_group;
 } push;
 enum { ADD_BIAS = 1, ACCUMULATE = 2, STORE_EXTRA = 4 };
 enum { SPEC_TYPES = 9, SPEC_EPILOGUE, SPEC_ACTIVATION, SPEC_GATHER, SPEC_VECTOR, SPECS };
@@ -266,6 +266,7 @@ bool nn_gemm_record(vk_device *device, const nn_gemm *g, const nn_gemm_variant *
         .segments = nn_gemm_segments(g),
         .term = term,
         .terms = terms,
+        .first_group = g->first_group,
     };
     vk_dispatch d = {
         .kernel = v->kernel,

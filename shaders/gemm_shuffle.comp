@@ -212,7 +212,7 @@ void make_tile(Tile tile)
     uint column = tile.column + 4 * gl_SubgroupInvocationID;
     vec4 start = vec4(0);
     if ((flags & ADD_BIAS) != 0 && column < n)
-        start = load_bias(tile.entry * bias_stride + column, min(n - column, 4));
+        start = load_bias((first_group + tile.entry) * bias_stride + column, min(n - column, 4));
     [[unroll]] for (uint r = 0; r < RM; ++r)
         sum[r] = start;
     for (uint s = 0; s < segments; ++s) {

@@ -441,6 +441,23 @@ static void test_parts(void **state)
         }
 }
 
+/* Weights, or their gradients, of several groups at once are more than a device binds. */
+static void test_group_parts(void **state)
+{
+    (void)state;
+    for (enum nn_gemm_layout layout = NN_GEMM_NT; layout <= NN_GEMM_TN; layout++) {
+        uint32_t rows = layout == NN_GEMM_TN ? 64 : 32, terms = layout == NN_GEMM_TN ? 32 : 64;
+        trial t = make_trial(layout, GROUPED, rows, 64, terms, layout == NN_GEMM_TN);
+        t.g.max_range = 20 << 10;
+        t.g.variant = "gemm_tiled_32"; /* others take B as texels, which have another limit */
+        uint64_t before = vk_counters_get(device).dispatches;
+        make_reference(&t);
+        run_trial(&t, t.g.variant);
+        assert_int_equal(vk_counters_get(device).dispatches, before + GROUPS);
+        free_trial(&t);
+    }
+}
+
 static void test_faults(void **state)
 {
     (void)state;
@@ -471,8 +488,9 @@ static void test_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shapes), cmocka_unit_test(test_epilogues), cmocka_unit_test(test_many_tiles), cmocka_unit_test(test_many_terms),
-        cmocka_unit_test(test_parts),  cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_shapes),     cmocka_unit_test(test_epilogues), cmocka_unit_test(test_many_tiles),
+        cmocka_unit_test(test_many_terms), cmocka_unit_test(test_parts),     cmocka_unit_test(test_group_parts),
+        cmocka_unit_test(test_faults),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
 }

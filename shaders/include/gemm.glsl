@@ -38,10 +38,11 @@ Tile find_tile(uint index)
     if (groups == 0)
         return Tile(entry, index * HEIGHT, m, 0, 0, k);
     if (LAYOUT == TN)
-        return Tile(entry, index * HEIGHT, m, 0, uint(offsets[entry]), uint(offsets[entry + 1]));
-    uint first = uint(offsets[0]);
+        return Tile(entry, index * HEIGHT, m, 0, uint(offsets[first_group + entry]),
+                    uint(offsets[first_group + entry + 1]));
+    uint first = uint(offsets[first_group]);
     for (uint e = 0; e < groups; ++e) {
-        uint end = uint(offsets[e + 1]);
+        uint end = uint(offsets[first_group + e + 1]);
         uint tiles = (end - first + HEIGHT - 1) / HEIGHT;
         if (index < tiles)
             return Tile(e, first + index * HEIGHT, end, 0, 0, k);

@@ -34,7 +34,7 @@ nn_gemm_extents nn_gemm_extents_of(const nn_gemm *g)
         .a = extent(entries, g->a_stride, m * k),
         .b = extent(by_rows ? g->groups : entries, g->b_stride, n * k),
         .c = extent(by_terms ? g->groups : outputs, g->c_stride, m * n),
-        .bias = g->bias.block ? extent(g->groups ? g->first_group + g->groups : outputs, g->bias_stride, n) : 0,
+        .bias = g->bias.block ? extent(g->first_group + (g->groups ? g->groups : outputs), g->bias_stride, n) : 0,
         .offsets = g->groups ? g->first_group + g->groups + 1 : 0,
     };
     if (g->rows.block && g->layout == NN_GEMM_TN) {
@@ -145,13 +145,19 @@ static void skip_outputs(nn_gemm *g, uint64_t elements)
     skip(&g->extra, g->extra_type, elements);
 }
 
-/* About half of `count` entries of which each takes up these many bytes in two operands: so many that the second half
- * begins where every device can bind it, or 0. */
-static uint32_t half_of_entries(uint32_t count, uint64_t bytes, uint64_t other_bytes)
+/* Entries or groups in the first half: so many that what the second half takes of A, B and C begins where this device
+ * can bind it. 0 where there are not several. */
+static uint32_t first_entries(const vk_caps *caps, const nn_gemm *g)
 {
-    enum { ALIGN = 256 };
-    uint32_t step = 1;
-    while ((bytes | other_bytes) * step % ALIGN)
+    uint32_t count = g->groups ? g->groups : (uint32_t)nn_gemm_entries(g), step = 1;
+    uint32_t align = caps->storage_align > caps->texel_align ? caps->storage_align : caps->texel_align;
+    uint64_t bytes = (uint64_t)g->a_stride * nn_dtype_size(g->a_type) | (uint64_t)g->b_stride * nn_dtype_size(g->b_type) |
+                     (uint64_t)g->c_stride * nn_dtype_size(g->c_type);
+    if (g->other.block)
+        bytes |= (uint64_t)g->c_stride * nn_dtype_size(g->other_type);
+    if (g->extra.block)
+        bytes |= (uint64_t)g->c_stride * nn_dtype_size(g->extra_type);
+    while (bytes * step % align)
         step *= 2;
     return count / 2 / step ? count / 2 / step * step : count > step ? step : 0;
 }
@@ -166,7 +172,7 @@ static bool halve_batch(nn_gemm *first, nn_gemm *rest, uint32_t half)
     if (rest->sum_batch)
         return continue_sum(rest);
     skip_outputs(rest, (uint64_t)half * rest->c_stride);
-    skip(&rest->bias, NN_F32, (uint64_t)half * rest->bias_stride);
+    rest->first_group += half;
     return true;
 }
 
@@ -213,17 +219,9 @@ static bool halve_terms(nn_gemm *first, nn_gemm *rest)
     return continue_sum(rest);
 }
 
-/* Entries or groups in the first half; 0 where there are not several. */
-static uint32_t first_entries(const nn_gemm *g)
+static bool halve(const vk_caps *caps, const nn_gemm *g, nn_gemm *first, nn_gemm *rest)
 {
-    uint32_t count = g->groups ? g->groups : (uint32_t)nn_gemm_entries(g);
-    uint64_t c = (uint64_t)g->c_stride * 2, inputs = (uint64_t)(g->a_stride | g->b_stride) * 2;
-    return count > 1 ? half_of_entries(count, inputs | (uint64_t)g->bias_stride * (g->groups ? 0 : 4), c) : 0;
-}
-
-static bool halve(const nn_gemm *g, nn_gemm *first, nn_gemm *rest, uint64_t most)
-{
-    uint32_t half = first_entries(g);
+    uint32_t half = first_entries(caps, g);
     if (half)
         return g->groups ? halve_groups(first, rest, half) : halve_batch(first, rest, half);
     if (!g->groups && nn_gemm_entries(g) == 1 && g->layout != NN_GEMM_TN && g->m > 64)
@@ -231,13 +229,13 @@ static bool halve(const nn_gemm *g, nn_gemm *first, nn_gemm *rest, uint64_t most
     if (!g->groups && nn_gemm_entries(g) == 1 && g->layout == NN_GEMM_TN && g->k > 64)
         return halve_terms(first, rest);
     return cs_fail("matrix product %s of %u x %u x %u: a matrix is larger than the %llu bytes that this device binds",
-                   g->label ? g->label : "", g->m, g->n, g->k, (unsigned long long)most);
+                   g->label ? g->label : "", g->m, g->n, g->k, (unsigned long long)caps->max_storage_range);
 }
 
 static bool run_halves(vk_device *device, const nn_gemm *g)
 {
     nn_gemm first = *g, rest = *g;
-    return halve(g, &first, &rest, vk_device_caps(device)->max_storage_range) && nn_gemm_run(device, &first) &&
+    return halve(vk_device_caps(device), g, &first, &rest) && nn_gemm_run(device, &first) &&
            nn_gemm_run(device, &rest);
 }
 

@@ -46,12 +46,12 @@ typedef struct nn_gemm {
     uint32_t batch, a_stride, b_stride, c_stride, bias_stride;
     bool sum_batch; /* one C: the sum over the entries, in their order */
 
-    /* Rows offsets[e]..offsets[e+1]-1 belong to group e; offsets [first_group+groups+1] I32 on the device, of which the
-     * first `first_group` are skipped, as are their biases. NT and NN: rows of A and
+    /* Rows offsets[e]..offsets[e+1]-1 belong to group e; offsets [groups+1] I32 on the device. NT and NN: rows of A and
      * C, m of them, each group with its own B (b_stride apart) and bias (bias_stride). TN: rows of A and B, k of them,
      * each group with its own C (c_stride apart), zero where it has no rows. Not with batch; 0 groups: plain. */
-    uint32_t groups, first_group;
+    uint32_t groups;
     vk_range offsets;
+    uint32_t first_group; /* so many groups' offsets and groups' or entries' biases are skipped */
 
     const char *label;   /* row of the profile; NULL: the variant's name */
     const char *variant; /* one variant by its name, for tests and tuning; NULL: the device's best for these sizes */

@@ -28,7 +28,7 @@ layout(push_constant) uniform Push
     uint segments;                // consecutive batch entries summed into one C
     uint column_tiles, row_tiles; // made by one workgroup, one after the other: a workgroup of its own costs a CPU 1 us
     uint term, terms;             // sum over this window of the terms only; see nn/gemm.c
-    uint first_group;             // of `offsets` and the biases; B and C begin with its own
+    uint first_group;             // or batch entry: of `offsets` and the biases; B and C begin with its own
 };
 
 // load_NAME(at, count): `count` (1 to 4) neighbouring elements from element `at`; the rest is 0. Four at a multiple of

@@ -8,7 +8,8 @@ typedef struct push {
     uint32_t rows, columns, chunks, groups, accumulate;
 } push;
 
-enum { LOCAL = 32, ROWS_PER_CHUNK = 128, MAX_CHUNKS = 32 };
+/* A workgroup is COLUMNS (or four times as many, by texels) times LANES that share the rows. */
+enum { COLUMNS = 8, LANES = 16, ROWS_PER_CHUNK = 1024, MAX_CHUNKS = 32 };
 /* lavapipe 22.3 ends the loops of an invocation after 65535 turns. */
 enum { MAX_LOOP = 1 << 15 };
 
@@ -17,11 +18,12 @@ static uint32_t entries(const nn_bias_sum *s)
     return s->groups ? s->groups : s->batch ? s->batch : 1;
 }
 
-static uint32_t chunks_of(const nn_bias_sum *s)
+/* A GPU is kept busy by chunks; the few cores of a CPU have enough to do without, and a second pass costs more. */
+static uint32_t chunks_of(const vk_caps *caps, const nn_bias_sum *s)
 {
-    uint32_t wanted = s->rows / ROWS_PER_CHUNK;
+    uint32_t wanted = caps->type == VK_TYPE_CPU ? 1 : s->rows / ROWS_PER_CHUNK;
     wanted = wanted < 1 ? 1 : wanted > MAX_CHUNKS ? MAX_CHUNKS : wanted;
-    uint32_t needed = s->rows / MAX_LOOP + 1;
+    uint32_t needed = s->rows / (LANES * MAX_LOOP) + 1;
     return wanted > needed ? wanted : needed;
 }
 
@@ -31,13 +33,13 @@ static bool run_pass(vk_device *device, const nn_bias_sum *s, uint32_t chunks)
     uint64_t rows = (uint64_t)s->rows * (s->groups ? 1 : entries(s));
     uint64_t bytes = rows * s->columns * nn_dtype_size(s->in_type);
     bool texel = s->columns % 4 == 0 && nn_texel_fits(caps, s->in, bytes);
-    uint32_t width = LOCAL * (texel ? 4 : 1);
+    uint32_t width = COLUMNS * (texel ? 4 : 1);
     push p = {s->rows, s->columns, chunks, s->groups, s->accumulate};
     vk_dispatch d = {
         .kernel = texel ? "bias_sum_texel" : "bias_sum",
         .label = s->label ? s->label : "bias_sum",
-        .spec = {LOCAL, s->in_type},
-        .specs = 2,
+        .spec = {COLUMNS, s->in_type, LANES},
+        .specs = 3,
         .bind =
             {
                 {{s->in.block, s->in.offset, bytes}, texel ? VK_READ | VK_TEXEL : VK_READ},
@@ -57,7 +59,7 @@ static bool run_pass(vk_device *device, const nn_bias_sum *s, uint32_t chunks)
 
 bool nn_bias_sum_run(vk_device *device, const nn_bias_sum *s)
 {
-    uint32_t chunks = chunks_of(s);
+    uint32_t chunks = chunks_of(vk_device_caps(device), s);
     if (chunks == 1)
         return run_pass(device, s, 1);
     nn_bias_sum first = *s, second = *s;

@@ -182,7 +182,7 @@ typedef struct partials {
 
 static partials make_partials(nn_exec *x, const nn_node *n)
 {
-    enum { LEAST_ROWS = 16, MOST_CHUNKS = 512 };
+    enum { LEAST_ROWS = 16, MOST_CHUNKS = 256 };
     int64_t rows = nn_rows(n->in[0]);
     partials p = {.chunk_rows = (rows + MOST_CHUNKS - 1) / MOST_CHUNKS, .bias = {.access = VK_WRITE}};
     if (p.chunk_rows < LEAST_ROWS)

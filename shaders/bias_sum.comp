@@ -1,11 +1,12 @@
 #version 450
 // The gradients of biases, sums of columns per batch entry or group: out[e, chunk, :] (+)= sum of a share of the rows
-// of entry e, in order. Tall inputs take two passes, the second one over the chunks of the first. -DTEXEL: rows of
-// whole 16-byte texels, four columns per invocation, for drivers where loads are dear.
+// of entry e, in a fixed order: row by row for each of the workgroup's lanes in y, then the lanes. Very tall inputs take
+// two passes, the second one over the chunks of the first. -DTEXEL: rows of whole 16-byte texels, four columns per
+// invocation, for drivers where loads are dear.
 #extension GL_GOOGLE_include_directive : require
 #include "half.glsl"
 
-layout(local_size_x = 32, local_size_x_id = 0) in;
+layout(local_size_x = 8, local_size_x_id = 0, local_size_y = 16, local_size_y_id = 2) in;
 layout(constant_id = 1) const uint TYPE = 0; // of the input; 16-bit rows are of whole words
 
 layout(push_constant) uniform Push
@@ -42,6 +43,9 @@ float load(uint at)
 }
 #endif
 
+const uint MOST_INVOCATIONS = 256;
+shared VALUE lane_sums[MOST_INVOCATIONS];
+
 void store(uint at, float value)
 {
     sums[at] = accumulate != 0 ? sums[at] + value : value;
@@ -50,15 +54,19 @@ void store(uint at, float value)
 void main()
 {
     uint column = gl_GlobalInvocationID.x * WIDTH, chunk = gl_WorkGroupID.y, entry = gl_WorkGroupID.z;
-    if (column >= columns)
-        return;
     uint first = groups != 0 ? uint(offsets[entry]) : entry * rows;
     uint end = groups != 0 ? uint(offsets[entry + 1]) : first + rows;
     uint share = (end - first + chunks - 1) / chunks;
-    uint from = min(first + chunk * share, end), to = min(from + share, end);
+    uint from = min(first + chunk * share, end), to = column < columns ? min(from + share, end) : from;
     VALUE sum = VALUE(0);
-    for (uint row = from; row < to; ++row)
+    for (uint row = from + gl_LocalInvocationID.y; row < to; row += gl_WorkGroupSize.y)
         sum += load(row * columns + column);
+    lane_sums[gl_LocalInvocationIndex] = sum;
+    barrier();
+    if (gl_LocalInvocationID.y != 0 || column >= columns)
+        return;
+    for (uint lane = 1; lane < gl_WorkGroupSize.y; ++lane)
+        sum += lane_sums[gl_LocalInvocationIndex + lane * gl_WorkGroupSize.x];
     uint at = (entry * chunks + chunk) * columns + column;
 #ifdef TEXEL
     for (uint j = 0; j < WIDTH; ++j)

@@ -146,9 +146,9 @@ static bool bench_stream(const nn_bench *b, bool reads, bool writes, nn_timing *
 
 bool nn_bench_peak(const nn_bench *often, enum nn_peak peak, nn_timing *t)
 {
-    /* A roof has to be reached once: more runs than a first impression takes. */
-    const nn_bench effort = {often->device, often->fewest > 10 ? often->fewest : 10, often->most > 10 ? often->most : 10,
-                             often->enough}, *b = &effort;
+    /* A roof has to be reached once: more and longer than the rest, beyond a moment in which the machine is busy. */
+    const nn_bench effort = {often->device, often->fewest < 10 ? 10 : often->fewest, NN_BENCH_MOST, 3 * often->enough},
+                   *b = &effort;
     bool ok = true;
     *t = (nn_timing){0};
     switch (peak) {

@@ -141,10 +141,7 @@ bool nn_moe_forward(nn_tape *tape, const nn_moe *l, nn_tensor *x, bool training,
     if (x && nn_cols(x) != l->in)
         return cs_fail("mixture of experts: tokens of %lld columns, but its experts take %lld", (long long)nn_cols(x),
                        (long long)l->in);
-    enum nn_dtype precision = nn_tape_set_precision(tape, NN_F32);
-    bool ok = x && l->router->forward(tape, l, nn_cast(tape, x, NN_F32), training, result->competed, result);
-    nn_tape_set_precision(tape, precision);
-    return ok && result->output;
+    return x && l->router->forward(tape, l, x, training, result->competed, result) && result->output;
 }
 
 float nn_moe_coefficient(const nn_moe *l, int k, const nn_moe_result *result)

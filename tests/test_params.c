@@ -1,4 +1,5 @@
 /* Parameter sets and the optimizer. */
+#include "base/half.h"
 #include "base/random.h"
 #include "nn/ops.h"
 #include "nn/params_internal.h"
@@ -258,7 +259,7 @@ static void run_optimizer(const nn_adamw *a)
             r[k].x[i] = x[i];
         free(x);
     }
-    vk_range norm = vk_alloc(device, 4, VK_MEMORY_DEVICE, "a test");
+    vk_range norm = vk_alloc(device, 8, VK_MEMORY_DEVICE, "a test");
     for (uint64_t step = 1; step <= STEPS; step++) {
         check(nn_params_zero_grad(set));
         for (int k = 0; k < PARTS; k++) {
@@ -309,12 +310,155 @@ static void test_step_of_frozen_set(void **state)
     add("w", 4, 4, NN_INIT_ONE, 0, true);
     nn_params_freeze(set, "");
     check(nn_params_allocate(set, true, 4));
-    vk_range norm = vk_alloc(device, 4, VK_MEMORY_DEVICE, "a test");
+    vk_range norm = vk_alloc(device, 8, VK_MEMORY_DEVICE, "a test");
     check(nn_params_zero_grad(set) && nn_params_step(set, &(nn_adamw){.lr = 1}, 1, norm));
     float got = 1;
     check(vk_read(device, norm, &got, 4));
     assert_true(got == 0);
     vk_free(device, &norm);
+}
+
+/* ---- loss scaling ----------------------------------------------------------------------------------------------- */
+
+enum { W_COUNT = 16 * 24 };
+
+static const nn_adamw scaled_adamw = {.lr = 0.05f, .beta1 = 0.9f, .beta2 = 0.99f, .eps = 1e-6f, .decay = 0.1f};
+
+static nn_loss_scale scaling(void)
+{
+    nn_loss_scale s;
+    check(nn_params_read_loss_scale(set, &s));
+    return s;
+}
+
+/* One step with the gradient of `draw` times `scale`; what the step says of its norm and its loss scale. */
+static void scaled_step(uint64_t draw, float scale, uint64_t step, float figures[2])
+{
+    float g[W_COUNT];
+    vk_range norm = vk_alloc(device, 8, VK_MEMORY_DEVICE, "a test");
+    fill_normal(g, W_COUNT, draw);
+    for (int i = 0; i < W_COUNT; i++)
+        g[i] *= scale;
+    check(nn_params_zero_grad(set) && nn_param_write(set, nn_params_find(set, "w"), GRADIENT, g));
+    check(nn_params_step(set, &scaled_adamw, step, norm) && vk_read(device, norm, figures, 8));
+    vk_free(device, &norm);
+}
+
+/* Steps with scaled gradients, one of which overflows, end where the others end without scaling, bit for bit: also the
+ * moments' corrections do not count the step that was skipped. */
+static void test_overflowing_step_is_skipped(void **state)
+{
+    (void)state;
+    float figures[2], *plain[4];
+    add("w", 16, 24, NN_INIT_NORMAL, 1, true);
+    check(nn_params_allocate(set, true, 4));
+    for (uint64_t step = 1; step <= 3; step++)
+        scaled_step(step, 1, step, figures);
+    float plain_norm = figures[0];
+    assert_true(figures[1] == 1);
+    for (int which = 0; which < 4; which++)
+        plain[which] = which == GRADIENT ? NULL : read_part("w", which);
+    nn_params_free(&set);
+
+    set = nn_params_new(device);
+    add("w", 16, 24, NN_INIT_NORMAL, 1, true);
+    check(nn_params_allocate(set, true, 4));
+    check(nn_params_scale_loss(set, &(nn_loss_scale){.scale = 1024}, 100));
+    scaled_step(1, 1024, 1, figures);
+    assert_true(figures[1] == 1024 && isfinite(figures[0]));
+    scaled_step(7, INFINITY, 2, figures);
+    assert_true(figures[1] == 1024 && !isfinite(figures[0]));
+    scaled_step(2, 512, 3, figures);
+    scaled_step(3, 512, 4, figures);
+    assert_true(figures[1] == 512 && figures[0] == plain_norm);
+    nn_loss_scale s = scaling();
+    assert_true(s.scale == 512 && s.good == 2 && s.skipped == 1);
+    for (int which = 0; which < 4; which++) {
+        if (!plain[which])
+            continue;
+        float *got = read_part("w", which);
+        assert_memory_equal(got, plain[which], W_COUNT * sizeof *got);
+        free(got);
+        free(plain[which]);
+    }
+}
+
+static void test_loss_scale_moves(void **state)
+{
+    (void)state;
+    static const struct {
+        float gradient, scale;
+        uint32_t good, skipped;
+    } steps[] = {{1, 4, 1, 0},   {1, 8, 0, 0},   {NAN, 4, 0, 1}, {1, 4, 1, 1},       {INFINITY, 2, 0, 2},
+                 {NAN, 1, 0, 3}, {NAN, 1, 0, 4}, {1, 1, 1, 4},   {1, 2, 0, 4}};
+    add("w", 16, 24, NN_INIT_NORMAL, 1, true);
+    check(nn_params_allocate(set, true, 4));
+    assert_false(nn_params_scale_loss(set, &(nn_loss_scale){.scale = 0.5f}, 2));
+    assert_error("a loss scale of 0.5");
+    check(nn_params_scale_loss(set, &(nn_loss_scale){.scale = 4}, 2));
+    for (uint64_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        float figures[2];
+        scaled_step(i, steps[i].gradient, i + 1, figures);
+        nn_loss_scale s = scaling();
+        assert_true(s.scale == steps[i].scale && s.good == steps[i].good && s.skipped == steps[i].skipped);
+    }
+    check(nn_params_scale_loss(set, &(nn_loss_scale){.scale = 64, .good = 1, .skipped = 5}, 2)); /* as after loading */
+    float figures[2];
+    scaled_step(1, 1, 20, figures);
+    nn_loss_scale s = scaling();
+    assert_true(s.scale == 128 && s.good == 0 && s.skipped == 5);
+}
+
+/* The backward pass starts from the losses' weights times the scale. */
+static void test_roots_are_scaled(void **state)
+{
+    (void)state;
+    nn_tensor *w = add("w", 8, 8, NN_INIT_ONE, 0, true);
+    check(nn_params_allocate(set, true, 4) && nn_params_zero_grad(set));
+    check(nn_params_scale_loss(set, &(nn_loss_scale){.scale = 32}, 100));
+    nn_tape *tape = nn_tape_new(device);
+    nn_tape_set_loss_scale(tape, nn_params_loss_scale(set));
+    nn_tensor *sum = nn_reduce(tape, w, NN_SUM), *squares = nn_reduce(tape, w, NN_SUM_SQUARES);
+    check(nn_tape_run(tape, (nn_root[]){{sum, 2, NULL}, {squares, 0.5f, NULL}}, 2));
+    float *g = read_part("w", GRADIENT);
+    for (int i = 0; i < 64; i++)
+        assert_true(g[i] == 32 * (2 + 0.5f * 2));
+    free(g);
+    nn_tape_reset(tape);
+    check(!nn_tape_run(tape, &(nn_root){nn_cast(tape, w, NN_BF16), 1, NULL}, 1));
+    assert_error("root 0 is not a loss");
+    nn_tape_free(&tape);
+}
+
+/* ---- 16-bit copies ---------------------------------------------------------------------------------------------- */
+
+/* Products read the matrices in the tape's precision, as they are after the latest change. */
+static void test_products_read_rounded_matrices(void **state)
+{
+    (void)state;
+    static float x[8 * 16], y[8 * 24];
+    for (int i = 0; i < 8 * 16; i++)
+        x[i] = i % 17 == 0; /* rows of the unit matrix */
+    nn_tensor *w = add("w", 24, 16, NN_INIT_NORMAL, 1, true);
+    check(nn_params_allocate(set, true, 4));
+    nn_tape *tape = nn_tape_new(device);
+    nn_tape_set_precision(tape, NN_BF16);
+    for (int round = 0; round < 2; round++) {
+        float *values = read_part("w", VALUE);
+        for (int i = 0; round && i < W_COUNT; i++)
+            values[i] *= 1.7f;
+        check(nn_param_write(set, nn_params_find(set, "w"), VALUE, values) && nn_params_narrow(set, NN_BF16));
+        nn_tape_reset(tape);
+        nn_tensor *in = nn_input(tape, NN_F32, 2, (int64_t[]){8, 16}, x), *out = nn_linear(tape, in, w, NULL);
+        assert_int_equal(out->dtype, NN_BF16);
+        out = nn_keep(nn_cast(tape, out, NN_F32));
+        check(nn_tape_run(tape, NULL, 0) && nn_read(tape, out, y));
+        for (int row = 0; row < 8; row++)
+            for (int c = 0; c < 24; c++)
+                assert_true(y[row * 24 + c] == cs_bf16_value(cs_bf16_bits(values[c * 16 + row])));
+        free(values);
+    }
+    nn_tape_free(&tape);
 }
 
 /* Gradients of micro-batches add up until they are zeroed. */
@@ -370,6 +514,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_adamw_with_decay_and_clipping, make, drop),
         cmocka_unit_test_setup_teardown(test_step_errors, make, drop),
         cmocka_unit_test_setup_teardown(test_step_of_frozen_set, make, drop),
+        cmocka_unit_test_setup_teardown(test_overflowing_step_is_skipped, make, drop),
+        cmocka_unit_test_setup_teardown(test_loss_scale_moves, make, drop),
+        cmocka_unit_test_setup_teardown(test_roots_are_scaled, make, drop),
+        cmocka_unit_test_setup_teardown(test_products_read_rounded_matrices, make, drop),
         cmocka_unit_test_setup_teardown(test_gradients_accumulate, make, drop),
         cmocka_unit_test(test_schedules),
     };

@@ -152,6 +152,54 @@ static void test_accumulation_counts_every_label_once(void **state)
     drop(b, m);
 }
 
+/* 16-bit training goes where f32 training goes. */
+static void test_precisions_agree(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"f32", "bf16", "f16"};
+    double last[3] = {0};
+    for (int k = 0; k < 3; k++) {
+        char precision[32];
+        snprintf(precision, sizeof precision, "train.precision=%s", names[k]);
+        const char *const sets[] = {"train.steps=30", "train.batch=3", "train.schedule=constant", precision};
+        json_t *lines[MOST_LINES];
+        bool stopped;
+        size_t count = train(names[k], sets, 4, NULL, &stopped, lines);
+        assert_int_equal(count, 30);
+        for (size_t i = 20; i < 30; i++)
+            last[k] += number(lines[i], "loss") / 10;
+        assert_true(last[k] < 0.7 * number(lines[0], "loss"));
+        assert_int_equal(json_object_get(lines[0], "loss_scale") != NULL, k == 2);
+        drop(lines, count);
+    }
+    assert_float_equal(last[1] / last[0], 1, 0.1);
+    assert_float_equal(last[2] / last[0], 1, 0.02);
+}
+
+/* A loss scale that is too large costs a few steps, which the log names; then training goes on. */
+static void test_overflow_is_skipped(void **state)
+{
+    (void)state;
+    static const char *const sets[] = {"train.steps=30", "train.batch=3", "train.schedule=constant",
+                                       "train.precision=f16", "train.loss_scale=16777216", "competition.rate=0"};
+    json_t *lines[MOST_LINES];
+    bool stopped;
+    size_t count = train("overflow", sets, 6, NULL, &stopped, lines), skipped = 0;
+    double scale = 16777216;
+    assert_int_equal(count, 30);
+    for (size_t i = 0; i < count; i++) {
+        bool skip = json_is_true(json_object_get(lines[i], "skipped"));
+        assert_float_equal(number(lines[i], "loss_scale") / scale, 1, 1e-6);
+        assert_int_equal(json_is_null(json_object_get(lines[i], "grad_norm")), skip);
+        skipped += skip;
+        scale /= skip ? 2 : 1;
+    }
+    assert_true(json_is_true(json_object_get(lines[0], "skipped")) && skipped < 15);
+    assert_float_equal(number(lines[1], "loss") / number(lines[0], "loss"), 1, 1e-5); /* nothing was learned */
+    assert_true(number(lines[29], "loss") < 0.7 * number(lines[0], "loss"));
+    drop(lines, count);
+}
+
 static void test_epochs_make_steps(void **state)
 {
     (void)state;
@@ -391,6 +439,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_log),
         cmocka_unit_test(test_accumulation_counts_every_label_once),
+        cmocka_unit_test(test_precisions_agree),
+        cmocka_unit_test(test_overflow_is_skipped),
         cmocka_unit_test(test_epochs_make_steps),
         cmocka_unit_test(test_asked_to_stop),
         cmocka_unit_test(test_diverging_loss_is_reported),

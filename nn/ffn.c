@@ -61,22 +61,39 @@ static nn_gemm product_up(const nn_ffn *f, nn_operand w, vk_range b)
     return g;
 }
 
+/* Whether activations are passes of their own. On CPU drivers such a pass over units of eight columns takes less time
+ * than the same in a product's tile, whose sums wait in registers meanwhile. */
+static bool activates_apart(vk_device *device)
+{
+    return vk_device_caps(device)->type == VK_TYPE_CPU;
+}
+
+static nn_gate gate_of(const nn_ffn *f, vk_range u)
+{
+    return (nn_gate){f->shape.activation, (int64_t)nn_ffn_rows(f) * f->shape.hidden, f->shape.hidden_type, u, f->v};
+}
+
+/* h takes u first where u is not kept: the activation may be read from where it is written. */
 static bool forward_up(vk_device *device, const nn_ffn *f)
 {
-    nn_gemm g = product_up(f, f->w1, f->b1);
-    if (!f->shape.gated) {
-        g.epilogue = NN_GEMM_ACTIVATE;
-        g.c = f->h, g.extra = f->u;
-        return nn_gemm_run(device, &g);
+    vk_range u = f->u.block ? f->u : f->h;
+    nn_gemm up = product_up(f, f->w1, f->b1), gate = product_up(f, f->w3, (vk_range){0});
+    nn_gate apart = gate_of(f, u);
+    up.c = u;
+    if (f->shape.gated) {
+        bool after = f->v.block && activates_apart(device);
+        gate.epilogue = after ? NN_GEMM_NONE : NN_GEMM_GATE;
+        gate.other = after ? (vk_range){0} : u;
+        gate.c = after ? f->v : f->h;
+        gate.extra = after ? (vk_range){0} : f->v;
+        return nn_gemm_run(device, &up) && nn_gemm_run(device, &gate) &&
+               (!after || nn_gate_run(device, &apart, f->h));
     }
-    /* h takes u first where u is not kept: the gate may be read from where its product is written. */
-    nn_gemm gate = product_up(f, f->w3, (vk_range){0});
-    g.c = f->u.block ? f->u : f->h;
-    gate.epilogue = NN_GEMM_GATE;
-    gate.other = g.c;
-    gate.c = f->h;
-    gate.extra = f->v;
-    return nn_gemm_run(device, &g) && nn_gemm_run(device, &gate);
+    if (activates_apart(device))
+        return nn_gemm_run(device, &up) && nn_gate_run(device, &apart, f->h);
+    up.epilogue = NN_GEMM_ACTIVATE;
+    up.c = f->h, up.extra = f->u;
+    return nn_gemm_run(device, &up);
 }
 
 bool nn_ffn_forward(vk_device *device, const nn_ffn *f, vk_range y)
@@ -97,7 +114,7 @@ bool nn_ffn_forward(vk_device *device, const nn_ffn *f, vk_range y)
 
 /* ---- backward ---------------------------------------------------------------------------------------------------- */
 
-/* dh = dy w2: times the activation's slope it is du; where gated, du and dv follow from it. */
+/* dh = dy w2, from which du follows, and where gated dv. */
 static bool backward_hidden(vk_device *device, const nn_ffn *f, vk_range dy, const nn_ffn_work *to)
 {
     const nn_ffn_shape *s = &f->shape;
@@ -105,19 +122,19 @@ static bool backward_hidden(vk_device *device, const nn_ffn *f, vk_range dy, con
     g.m = s->rows, g.n = s->hidden, g.k = s->out;
     g.a = dy, g.a_type = s->out_type;
     g.b = f->w2.range, g.b_type = f->w2.type;
-    g.c = s->gated ? to->dh : to->du;
+    g.c = to->dh;
     g.c_type = g.other_type = s->hidden_type;
     g.a_stride = row_stride(f, s->out);
     g.b_stride = s->out * s->hidden;
     g.c_stride = row_stride(f, s->hidden);
-    if (!s->gated) {
+    if (!s->gated && !activates_apart(device)) {
         g.epilogue = NN_GEMM_SLOPE;
         g.other = f->u;
+        g.c = to->du;
         return nn_gemm_run(device, &g);
     }
-    return nn_gemm_run(device, &g) && nn_gated_backward(device, s->activation, (int64_t)nn_ffn_rows(f) * s->hidden,
-                                                        s->hidden_type,
-                                                        &(nn_gated_ranges){f->u, f->v, to->dh, to->du, to->dv});
+    nn_gate gate = gate_of(f, f->u);
+    return nn_gemm_run(device, &g) && nn_gate_backward(device, &gate, to->dh, to->du, to->dv);
 }
 
 /* dw = du^T xs for w1 or w3. */

@@ -47,7 +47,7 @@ typedef struct nn_ffn_gradients {
     nn_ffn_gradient w1, b1, w2, b2, w3; /* of biases: f32 */
 } nn_ffn_gradients;
 
-/* Memory like u, v and h for their gradients; may be the same, whose values are then lost. dv and dh where gated. xs,
+/* Memory like u, v and h for their gradients; may be the same, whose values are then lost. dv where gated. xs,
  * where rows have tokens: their rows of x, gathered here, because products over the rows read each of them many times. */
 typedef struct nn_ffn_work {
     vk_range du, dv, dh, xs;

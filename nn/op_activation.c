@@ -54,18 +54,25 @@ static double flops(const nn_node *n)
     return 30.0 * (double)nn_count(n->in[0]);
 }
 
-static bool forward(nn_exec *x, const nn_node *n)
+static bool launch(vk_device *device, uint32_t kind, int64_t count, nn_row_bind a, nn_row_bind b, nn_row_bind y)
 {
-    nn_flat f = nn_flat_shape(nn_device(x), nn_count(n->in[0]));
-    return nn_launch_rows(nn_device(x), &(nn_launch){
+    nn_flat f = nn_flat_shape(device, count);
+    return nn_launch_rows(device, &(nn_launch){
         .kernel = "activation",
         .rows = f.rows,
         .cols = f.cols,
         .width = f.width,
-        .bind = {nn_row_in(n->in[0], f.cols), nn_row_in(n->in[1], f.cols), nn_row_out(n->out[0], f.cols)},
-        .spec = {kind_of(n), n->in[1] != NULL},
-        .flops = flops(n),
+        .bind = {a, b, y},
+        .spec = {kind, b.bind.range.block != NULL},
+        .flops = 30.0 * (double)count,
     });
+}
+
+static bool forward(nn_exec *x, const nn_node *n)
+{
+    int64_t count = nn_count(n->in[0]), cols = nn_flat_shape(nn_device(x), count).cols;
+    return launch(nn_device(x), kind_of(n), count, nn_row_in(n->in[0], cols), nn_row_in(n->in[1], cols),
+                  nn_row_out(n->out[0], cols));
 }
 
 static bool launch_gradients(vk_device *device, uint32_t kind, int64_t count, const nn_row_bind values[3],
@@ -86,13 +93,24 @@ static bool launch_gradients(vk_device *device, uint32_t kind, int64_t count, co
     });
 }
 
-bool nn_gated_backward(vk_device *device, int kind, int64_t count, enum nn_dtype type, const nn_gated_ranges *r)
+static nn_row_bind flat_bind(vk_device *device, const nn_gate *g, vk_range range, uint32_t access)
 {
-    uint64_t stride = (uint64_t)nn_flat_shape(device, count).cols * nn_dtype_size(type);
-    const nn_row_bind values[] = {{{r->a, VK_READ}, stride, true, type}, {{r->b, VK_READ}, stride, true, type},
-                                  {{r->dy, VK_READ}, stride, true, type}};
-    return launch_gradients(device, (uint32_t)kind, count, values, (nn_row_bind){{r->da, VK_WRITE}, stride, false, type},
-                            (nn_row_bind){{r->db, VK_WRITE}, stride, false, type}, NN_WANT_A | NN_WANT_B);
+    uint64_t stride = (uint64_t)nn_flat_shape(device, g->count).cols * nn_dtype_size(g->type);
+    return (nn_row_bind){{range, access}, stride, access == VK_READ, g->type};
+}
+
+bool nn_gate_run(vk_device *device, const nn_gate *g, vk_range y)
+{
+    return launch(device, (uint32_t)g->activation, g->count, flat_bind(device, g, g->a, VK_READ),
+                  flat_bind(device, g, g->b, VK_READ), flat_bind(device, g, y, VK_WRITE));
+}
+
+bool nn_gate_backward(vk_device *device, const nn_gate *g, vk_range dy, vk_range da, vk_range db)
+{
+    const nn_row_bind values[] = {flat_bind(device, g, g->a, VK_READ), flat_bind(device, g, g->b, VK_READ),
+                                  flat_bind(device, g, dy, VK_READ)};
+    return launch_gradients(device, (uint32_t)g->activation, g->count, values, flat_bind(device, g, da, VK_WRITE),
+                            flat_bind(device, g, db, VK_WRITE), NN_WANT_A | (db.block ? NN_WANT_B : 0));
 }
 
 static bool launch_backward(nn_exec *x, const nn_node *n, vk_bind da, vk_bind db, uint32_t flags)

@@ -317,7 +317,7 @@ static bool backward(nn_exec *x, const nn_node *n)
     if (stored) {
         work.du = nn_ffn_reuse(x, n->out[OUT_U]);
         work.dv = s.gated ? nn_ffn_reuse(x, n->out[OUT_V]) : work.dv;
-        work.dh = s.gated ? nn_ffn_reuse(x, n->out[OUT_H]) : work.dh;
+        work.dh = nn_ffn_reuse(x, n->out[OUT_H]);
         dy = nn_ffn_reuse(x, n->out[OUT_Y]);
     }
     for (chunk c = next_chunk(&s, (chunk){0}, step); c.count; c = next_chunk(&s, c, step)) {

@@ -211,14 +211,12 @@ static bool sum_rows(nn_exec *x, const nn_node *n, vk_range rows, nn_ffn_gradien
 
 static nn_ffn_work find_work(nn_exec *x, const nn_node *n, const nn_ffn *f, uint32_t window_rows)
 {
-    nn_ffn_work work = {.du = nn_ffn_reuse(x, n->out[OUT_U])};
+    nn_ffn_work work = {.du = nn_ffn_reuse(x, n->out[OUT_U]), .dh = nn_ffn_reuse(x, n->out[OUT_H])};
     bool gathers = nn_wants_grad(n->in[NN_FFN_W1]) || nn_wants_grad(n->in[NN_FFN_W3]);
     if (is_grouped(n) && gathers)
         work.xs = nn_scratch(x, token_bytes(f) * window_rows).range;
-    if (f->shape.gated) {
+    if (f->shape.gated)
         work.dv = nn_ffn_reuse(x, n->out[OUT_V]);
-        work.dh = nn_ffn_reuse(x, n->out[OUT_H]);
-    }
     return work;
 }
 

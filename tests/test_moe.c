@@ -364,8 +364,8 @@ static uint64_t competition_peak(bool recompute)
     return peak;
 }
 
-/* Recomputing holds one chunk of experts (u, h and y) beside the scores, the rows of winners and their gradients; of the
- * winners one copy at a time, as nothing else here reads them. */
+/* Beside x: scores and their gradients, indices, and rows of winners (here their gradients only: nothing else reads the
+ * values); and u, h and y of all experts, or of one chunk of them. */
 static void competition_takes_the_memory_that_is_planned(void **state)
 {
     (void)state;

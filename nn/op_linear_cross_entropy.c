@@ -92,15 +92,16 @@ static nn_logits_chunk chunk_at(const nn_node *n, int64_t first, vk_bind logits)
 }
 
 /* The chunk's entries of w, or of its gradient. */
-static vk_range entries_of(const nn_node *n, const nn_logits_chunk *c, vk_range all)
+static vk_range entries_of(const nn_node *n, const nn_logits_chunk *c, vk_range all, enum nn_dtype type)
 {
-    uint64_t entry = (uint64_t)nn_cols(n->in[IN_W]) * 4;
+    uint64_t entry = (uint64_t)nn_cols(n->in[IN_W]) * nn_dtype_size(type);
     return (vk_range){all.block, all.offset + (uint64_t)c->first * entry, (uint64_t)c->count * entry};
 }
 
 /* logits = x w^T */
 static bool compute_logits(nn_exec *x, const nn_node *n, const nn_logits_chunk *c)
 {
+    nn_operand w = nn_product_operand(n, n->in[IN_W]);
     return nn_gemm_run(nn_device(x), &(nn_gemm){
         .layout = NN_GEMM_NT,
         .label = "vocabulary",
@@ -109,7 +110,8 @@ static bool compute_logits(nn_exec *x, const nn_node *n, const nn_logits_chunk *
         .k = (uint32_t)nn_cols(n->in[IN_X]),
         .a = nn_read_bind(n->in[IN_X]).range,
         .a_type = n->in[IN_X]->dtype,
-        .b = entries_of(n, c, nn_read_bind(n->in[IN_W]).range),
+        .b = entries_of(n, c, w.range, w.type),
+        .b_type = w.type,
         .c = c->logits.range,
     });
 }
@@ -147,6 +149,7 @@ static target take(nn_exec *x, nn_tensor *t)
 /* dx += dlogits w; the first chunk writes where there is nothing to add to. */
 static bool add_dx(nn_exec *x, const nn_node *n, const nn_logits_chunk *c, const target *dx)
 {
+    nn_operand w = nn_product_operand(n, n->in[IN_W]);
     return !dx->wanted || nn_gemm_run(nn_device(x), &(nn_gemm){
         .layout = NN_GEMM_NN,
         .label = "vocabulary dx",
@@ -154,7 +157,8 @@ static bool add_dx(nn_exec *x, const nn_node *n, const nn_logits_chunk *c, const
         .n = (uint32_t)nn_cols(n->in[IN_X]),
         .k = (uint32_t)c->count,
         .a = c->logits.range,
-        .b = entries_of(n, c, nn_read_bind(n->in[IN_W]).range),
+        .b = entries_of(n, c, w.range, w.type),
+        .b_type = w.type,
         .c = dx->range,
         .accumulate = dx->accumulate || c->first > 0,
     });
@@ -172,7 +176,7 @@ static bool add_dw(nn_exec *x, const nn_node *n, const nn_logits_chunk *c, const
         .a = c->logits.range,
         .b = nn_read_bind(n->in[IN_X]).range,
         .b_type = n->in[IN_X]->dtype,
-        .c = entries_of(n, c, dw->range),
+        .c = entries_of(n, c, dw->range, NN_F32),
         .accumulate = dw->accumulate,
     });
 }

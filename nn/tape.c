@@ -119,6 +119,7 @@ void nn_tape_reset(nn_tape *tape)
             vk_free(tape->device, &t->data);
         drop_gradient(tape, t);
     }
+    vk_free(tape->device, &tape->indices);
     tape->nodes = tape->tensors = tape->steps = 0;
     tape->segment = tape->segments = 0;
     tape->chunk = NULL;
@@ -391,6 +392,35 @@ static bool prepare_input(nn_tape *tape, nn_tensor *t, const char *what)
     return allocate(tape, o, &o->data, what) && vk_upload(tape->device, o->data, o->host, nn_bytes(o));
 }
 
+/* Ids, positions and labels are many, small and read throughout: they go to the device in one upload and stay until the
+ * reset. */
+static bool upload_indices(nn_tape *tape)
+{
+    enum { ALIGN = 256 }; /* any device can bind a buffer there */
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < tape->tensors; i++)
+        if (tape->tensor[i]->dtype == NN_I32 && tape->tensor[i]->host)
+            bytes += (nn_bytes(tape->tensor[i]) + ALIGN - 1) / ALIGN * ALIGN;
+    if (!bytes)
+        return true;
+    unsigned char *host = cs_alloc(bytes, 1, "the step's indices");
+    tape->indices = vk_alloc(tape->device, bytes, VK_MEMORY_DEVICE, "the step's indices");
+    bool ok = host && tape->indices.block;
+    uint64_t at = 0;
+    for (size_t i = 0; ok && i < tape->tensors; i++) {
+        nn_tensor *t = tape->tensor[i];
+        if (t->dtype != NN_I32 || !t->host)
+            continue;
+        memcpy(host + at, t->host, nn_bytes(t));
+        t->data = (vk_range){tape->indices.block, tape->indices.offset + at, nn_bytes(t)};
+        t->external = true;
+        at += (nn_bytes(t) + ALIGN - 1) / ALIGN * ALIGN;
+    }
+    ok = ok && vk_upload(tape->device, tape->indices, host, bytes);
+    free(host);
+    return ok;
+}
+
 static bool finish_node(nn_exec *x, bool ok)
 {
     for (int i = 0; i < x->scratches; i++)
@@ -506,7 +536,7 @@ bool nn_tape_run(nn_tape *tape, const nn_root *roots, int count)
     if (tape->ran)
         return cs_fail("the tape has run already; reset it first");
     tape->ran = true;
-    if (!make_program(tape, roots != NULL))
+    if (!make_program(tape, roots != NULL) || !upload_indices(tape))
         return false;
     scan_liveness(tape);
     nn_exec x = {.tape = tape};

@@ -26,6 +26,7 @@ struct nn_tape {
     nn_step *step;
     size_t nodes, tensors, steps, node_capacity, tensor_capacity, step_capacity;
     enum nn_dtype precision;
+    vk_range indices;    /* of all integer inputs of this run, side by side */
     vk_range loss_scale; /* of roots' gradients; none: 1 */
     int segment, segments; /* of recomputation: the open one (0 = none), how many so far */
     bool failed, ran;

@@ -307,6 +307,26 @@ static void a_device_that_binds_little_gives_the_same(void **state)
     }
 }
 
+/* Taken for a GPU, the device activates within its products, by other kernels. */
+static void activating_within_the_products_gives_the_same(void **state)
+{
+    (void)state;
+    vk_caps *caps = (vk_caps *)vk_device_caps(device);
+    enum vk_type type = caps->type;
+    const enum nn_ffn kinds[] = {NN_FFN_GELU, NN_FFN_SWIGLU};
+    for (int i = 0; i < 4; i++) {
+        nn_moe_config c = config_of(4, 2);
+        fixture f = make(&c, kinds[i / 2]);
+        caps->type = VK_TYPE_CPU;
+        numbers apart = numbers_of(&f, i % 2 ? COMPETE : 0);
+        caps->type = VK_TYPE_DISCRETE;
+        numbers within = numbers_of(&f, i % 2 ? COMPETE : 0);
+        caps->type = type;
+        assert_same_numbers(&f, &within, &apart);
+        drop(&f);
+    }
+}
+
 static void evaluating_experts_again_gives_the_same(void **state)
 {
     (void)state;
@@ -411,6 +431,7 @@ int main(void)
         cmocka_unit_test(inference_has_no_losses_and_does_not_compete),
         cmocka_unit_test(silent_experts_give_no_nan),
         cmocka_unit_test(a_device_that_binds_little_gives_the_same),
+        cmocka_unit_test(activating_within_the_products_gives_the_same),
         cmocka_unit_test(evaluating_experts_again_gives_the_same),
         cmocka_unit_test(competition_takes_the_memory_that_is_planned),
         cmocka_unit_test(routed_memory_does_not_grow_with_the_experts),

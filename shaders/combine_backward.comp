@@ -20,30 +20,51 @@ VALUES_IN(3, ys)
 VALUES_SUM(4, 6, dys)
 layout(std430, binding = 5) buffer WeightsGradient { float d_weights[]; };
 
-float pair_gradient(uint token, uint place, float weight)
+const uint LEFT_OUT = 0xffffffffu; // a row beyond the window
+
+uint place[TOP_K];
+float weight[TOP_K], product[TOP_K];
+
+void find_pairs(uint token)
 {
-    float product = 0.0;
-    for (uint u = row_lane(); u < units; u += LANES) {
-        Unit g = load_dy(token * units + u);
-        if ((flags & WRITE_W) != 0u)
-            product += unit_sum(mul(g, load_ys(place * units + u)));
-        if ((flags & WRITE_YS) != 0u)
-            add_dys(place * units + u, weight * g, (flags & ADD_YS) != 0u);
+    for (uint k = 0u; k < TOP_K; k++) {
+        uint pair = token * TOP_K + k;
+        place[k] = PLACED ? uint(places[pair]) - first_source : pair;
+        weight[k] = weights[pair];
+        if (PLACED && place[k] >= sources)
+            place[k] = LEFT_OUT;
     }
-    return product;
+}
+
+void add_unit(uint token, uint u)
+{
+    Unit g = load_dy(token * units + u);
+    for (uint k = 0u; k < TOP_K; k++) {
+        if (place[k] == LEFT_OUT)
+            continue;
+        if ((flags & WRITE_W) != 0u)
+            product[k] += unit_sum(mul(g, load_ys(place[k] * units + u)));
+        if ((flags & WRITE_YS) != 0u)
+            add_dys(place[k] * units + u, weight[k] * g, (flags & ADD_YS) != 0u);
+    }
 }
 
 void main()
 {
     uint token = row_index();
+    bool inside = token < rows;
+    if (inside)
+        find_pairs(token);
+    for (uint k = 0u; k < TOP_K; k++)
+        product[k] = 0.0;
+    for (uint u = row_lane(); u < (inside ? units : 0u); u += LANES)
+        add_unit(token, u);
+    if ((flags & WRITE_W) == 0u)
+        return;
     for (uint k = 0u; k < TOP_K; k++) {
-        uint pair = token * TOP_K + k, place = 0u;
-        bool inside = token < rows;
-        if (inside)
-            place = PLACED ? uint(places[pair]) - first_source : pair;
-        inside = inside && (!PLACED || place < sources);
-        float product = row_sum(inside ? pair_gradient(token, place, weights[pair]) : 0.0);
-        if (inside && row_lane() == 0u && (flags & WRITE_W) != 0u)
-            d_weights[pair] = (flags & ADD_W) != 0u ? d_weights[pair] + product : product;
+        uint pair = token * TOP_K + k;
+        float sum = row_sum(product[k]);
+        if (inside && row_lane() == 0u && place[k] != LEFT_OUT)
+            d_weights[pair] = (flags & ADD_W) != 0u ? d_weights[pair] + sum : sum;
     }
 }

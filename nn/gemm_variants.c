@@ -36,9 +36,12 @@ static bool shuffle_suits(const vk_caps *caps, const nn_gemm *g)
            nn_texel_fits(caps, g->b, texel_bytes(e.b, g->b_type));
 }
 
+/* It reads C and `other` as texels too. */
 static bool shuffle_wide_suits(const vk_caps *caps, const nn_gemm *g)
 {
-    return caps->int64 && shuffle_suits(caps, g);
+    nn_gemm_extents e = nn_gemm_extents_of(g);
+    return caps->int64 && shuffle_suits(caps, g) && nn_texel_fits(caps, g->c, texel_bytes(e.c, g->c_type)) &&
+           nn_texel_fits(caps, g->other, texel_bytes(e.c, g->other_type));
 }
 
 static uint64_t tiles_of(const nn_gemm *g, uint32_t height, uint32_t width)
@@ -194,16 +197,19 @@ static void set_binds(vk_dispatch *d, const nn_gemm *g, const nn_gemm_variant *v
     uint32_t read = v->texel ? VK_READ | VK_TEXEL : VK_READ;
     add_bind(d, g->a, e.a, g->a_type, read);
     add_bind(d, g->b, e.b, g->b_type, read);
-    add_bind(d, g->c, e.c, g->c_type, g->accumulate ? VK_READ | VK_WRITE : VK_WRITE);
+    add_bind(d, g->c, e.c, g->c_type, g->accumulate && !v->wide ? VK_READ | VK_WRITE : VK_WRITE);
     add_bind(d, g->bias, e.bias, NN_F32, VK_READ);
     add_bind(d, g->groups ? g->offsets : none, e.offsets, NN_I32, VK_READ);
     add_bind(d, g->rows, e.rows, NN_I32, VK_READ);
-    add_bind(d, g->epilogue >= NN_GEMM_GATE ? g->other : none, e.c, g->other_type, VK_READ);
+    add_bind(d, g->epilogue >= NN_GEMM_GATE ? g->other : none, e.c, g->other_type,
+             v->wide ? VK_READ | VK_TEXEL : VK_READ);
     /* Nothing that is written may stand for absent memory, which all kernels share: C then stands for `extra`. */
     if (stores_extra(g))
         add_bind(d, g->extra, e.c, g->extra_type, VK_WRITE);
     else
         d->bind[d->binds++] = d->bind[2];
+    if (v->wide)
+        add_bind(d, g->accumulate ? g->c : none, e.c, g->c_type, VK_READ | VK_TEXEL);
 }
 
 /* Whether all of these lengths and distances are whole texels. */

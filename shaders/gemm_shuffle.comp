@@ -180,15 +180,27 @@ void shift_sums(uint rows)
             sum[i] = sum[i + rows];
 }
 
-// Two rows at a time: two neighbouring lanes swap, so that each has eight columns of one of them.
-void store_eights(Tile tile, uint column, uint rows)
+// Two rows at once: two neighbouring lanes swap, so that each has eight columns of one of them.
+void store_pair(Tile tile, uint column, uint rows, uint r, vec4 even_row, vec4 odd_row)
 {
     bool odd = gl_SubgroupInvocationID % 2 == 1;
+    vec4 others = subgroupShuffleXor(odd ? even_row : odd_row, 1);
+    uint row = r + (odd ? 1 : 0);
+    if (row < rows && column < n)
+        complete_eight(tile.entry, tile.row + row, column & ~7u, odd ? others : even_row, odd ? odd_row : others);
+}
+
+// Unrolled where there is little to do.
+void store_eights(Tile tile, uint column, uint rows)
+{
+    if (EPILOGUE == NONE) {
+        [[unroll]] for (uint r = 0; r < RM; r += 2)
+            if (r < rows)
+                store_pair(tile, column, rows, r, sum[r], sum[r + 1]);
+        return;
+    }
     [[dont_unroll]] for (uint r = 0; r < rows; r += 2) {
-        vec4 others = subgroupShuffleXor(odd ? sum[0] : sum[1], 1);
-        uint row = r + (odd ? 1 : 0);
-        if (row < rows && column < n)
-            complete_eight(tile.entry, tile.row + row, column & ~7u, odd ? others : sum[0], odd ? sum[1] : others);
+        store_pair(tile, column, rows, r, sum[0], sum[1]);
         shift_sums(2);
     }
 }

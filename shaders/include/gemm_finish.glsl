@@ -31,12 +31,14 @@ layout(push_constant) uniform Push
     uint first_group;             // or batch entry: of `offsets` and the biases; B and C begin with its own
 };
 
-// load_NAME(at, count): `count` (1 to 4) neighbouring elements from element `at`; the rest is 0. Four at a multiple of
-// 4 where VECTOR; an even count at an even element where the type has 16 bits.
-#define GEMM_LOAD(slot, ACCESS, NAME, TYPE) \
+#define GEMM_BUFFER(slot, ACCESS, NAME) \
     layout(std430, binding = slot) ACCESS buffer NAME##_words { uint NAME##1[]; }; \
     layout(std430, binding = slot) ACCESS buffer NAME##_pairs { uvec2 NAME##2[]; }; \
-    layout(std430, binding = slot) ACCESS buffer NAME##_quads { uvec4 NAME##4[]; }; \
+    layout(std430, binding = slot) ACCESS buffer NAME##_quads { uvec4 NAME##4[]; };
+
+// load_NAME(at, count): `count` (1 to 4) neighbouring elements from element `at`; the rest is anything. Four at a
+// multiple of 4 where VECTOR; an even count at an even element where the type has 16 bits.
+#define GEMM_LOAD(NAME, TYPE) \
     vec4 load_##NAME(uint at, uint count) \
     { \
         if (VECTOR) { \
@@ -75,12 +77,19 @@ layout(push_constant) uniform Push
         } \
     }
 
-GEMM_LOAD(2, , c, C_TYPE)
+GEMM_BUFFER(2, , c)
 GEMM_STORE(c, C_TYPE)
-GEMM_LOAD(3, readonly, bias, TYPE_F32)
-GEMM_LOAD(6, readonly, other, OTHER_TYPE)
-GEMM_LOAD(7, , extra, EXTRA_TYPE)
+GEMM_BUFFER(3, readonly, bias)
+GEMM_LOAD(bias, TYPE_F32)
+GEMM_BUFFER(7, , extra)
 GEMM_STORE(extra, EXTRA_TYPE)
+#ifdef WIDE
+#include "gemm_wide.glsl"
+#else
+GEMM_LOAD(c, C_TYPE)
+GEMM_BUFFER(6, readonly, other)
+GEMM_LOAD(other, OTHER_TYPE)
+#endif
 
 vec4 activate(vec4 v)
 {
@@ -133,8 +142,17 @@ void finish(uint entry, uint row, uint column, vec4 v, uint count)
     complete(entry, row, column, v, count);
 }
 
+// complete() of eight columns; N and all strides of outputs are multiples of 8.
+void complete_eight(uint entry, uint row, uint column, vec4 low, vec4 high)
+{
 #ifdef WIDE
-#include "gemm_wide.glsl"
-#else
-void complete_eight(uint entry, uint row, uint column, vec4 low, vec4 high) {}
+    uint at = entry * c_stride + row * n + column;
+    if (MAY_STORE_EXTRA && (flags & STORE_EXTRA) != 0)
+        store_eight_extra(at, mat2x4(low, high));
+    mat2x4 other = HAS_OTHER ? load_eight_other(at) : mat2x4(0);
+    mat2x4 v = mat2x4(apply_epilogue(low, other[0]), apply_epilogue(high, other[1]));
+    if ((flags & ACCUMULATE) != 0)
+        v += load_eight_c(at);
+    store_eight_c(at, v);
 #endif
+}

@@ -1,4 +1,7 @@
 // Reading a matrix of 32 or 16-bit values through texels of 16 bytes, four values at a time.
+#ifndef GEMM_TEXEL_GLSL
+#define GEMM_TEXEL_GLSL
+
 #include "half.glsl"
 
 // Values in a texel.
@@ -39,3 +42,5 @@ vec4 before(uint end, uint first, vec4 v)
 {
     return mix(vec4(0), v, lessThan(uvec4(first, first + 1, first + 2, first + 3), uvec4(end)));
 }
+
+#endif

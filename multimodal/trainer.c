@@ -356,8 +356,10 @@ bool mm_trainer_record(trainer *t, uint64_t step, const uint8_t *compete, pendin
 
 static bool start_trace(trainer *t)
 {
+    if (!vk_trace_start(t->device))
+        return false;
     cs_trace_start();
-    return vk_trace_start(t->device);
+    return true;
 }
 
 static void trace_step(const trainer *t, uint64_t step, uint64_t began, uint64_t dispatches)

@@ -1,4 +1,5 @@
 /* The device's rows of a trace: timestamps brought onto the host's clock. */
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/trace.h"
 #include "vk/internal.h"
@@ -40,14 +41,14 @@ static bool align_at_submit(vk_device *device)
     if (!commands || !vk_profile_begin(device, commands))
         return false;
     commands->query_count = 0; /* not a command's */
-    uint64_t before = cs_trace_now();
+    double before = cs_seconds();
     value = vk_submit(device);
     if (!value || !vk_stream_wait(device, value))
         return false;
     VkResult result =
         device->api.GetQueryPoolResults(device->handle, commands->queries, 0, 1, sizeof ticks, &ticks, sizeof ticks,
                                         VK_QUERY_RESULT_64_BIT | VK_QUERY_RESULT_WAIT_BIT);
-    device->trace = (struct vk_trace){ticks, before + (cs_trace_now() - before) / 2};
+    device->trace = (struct vk_trace){ticks, (uint64_t)(1e9 * (before + cs_seconds()) / 2)};
     return vk_check(device, result, "reading timestamps");
 }
 

@@ -199,8 +199,8 @@ bool vk_profile_get(vk_device *device, const char *label, double *ns, uint64_t *
  */
 size_t vk_profile_samples(vk_device *device, const char *label, double *ns, size_t max);
 
-/* Between these, and after cs_trace_start(), every dispatch, copy and fill goes into the trace (base/trace.h) once it is done, at its
- * place on the host's clock: in full where the device has VK_EXT_calibrated_timestamps, else after waiting for the
+/* Every dispatch, copy and fill between these goes into the trace (base/trace.h) once it is done, at its place on the
+ * host's clock: in full where the device has VK_EXT_calibrated_timestamps, else after waiting for the
  * device once, within the time a submit takes. Neither changes what runs in what order. A device without timestamps
  * gets a notice and no row. */
 bool vk_trace_start(vk_device *device);

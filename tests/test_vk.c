@@ -492,6 +492,94 @@ static void test_device_lost(void **state)
     assert_null(device);
 }
 
+/* The same commands again are the same command buffers again; anything else is not. */
+static void check_reuse(vk_params params)
+{
+    enum { N = 256, COMMANDS = 3 * VK_PART, ROUNDS = 6 };
+    vk_device *device = open_with(params);
+    vk_range x = take(device, N * 4), y = take(device, N * 4);
+    float found[N], expected = 0;
+    check(vk_fill(device, x, 0));
+    check(vk_fill(device, y, 0));
+    run_axpy(device, y, x, (struct axpy_push){N, 0, 0, 1}); /* x = 1 */
+    check(vk_submit(device));
+    for (int round = 0; round < ROUNDS; round++) {
+        vk_counters before = vk_counters_get(device);
+        /* The last two rounds differ from the others in one command of the second command buffer. */
+        const float odd = round < ROUNDS - 2 ? 1 : 2;
+        for (int i = 0; i < COMMANDS; i++) {
+            struct axpy_push push = {N, i == VK_PART ? odd : 1, 1, (float)(i / VK_PART)};
+            run_axpy(device, x, y, push);
+            expected += push.a + push.c;
+        }
+        check(vk_submit(device));
+        vk_counters after = vk_counters_get(device);
+        assert_int_equal(after.dispatches - before.dispatches, COMMANDS);
+        assert_int_equal(after.encoded - before.encoded + after.reused - before.reused, 3);
+        if (params.profile) /* timestamps belong to one run at a time: wait for it */
+            check(vk_wait(device, vk_next_value(device) - 1));
+        int first_time = round == 0 ? 3 : round == ROUNDS - 2 ? 1 : 0;
+        assert_int_equal(after.encoded - before.encoded, first_time);
+    }
+    check(vk_read(device, y, found, sizeof found));
+    for (int i = 0; i < N; i++)
+        assert_float_equal(found[i], expected, 0);
+    vk_close(&device);
+}
+
+static void test_reuse(void **state)
+{
+    (void)state;
+    check_reuse((vk_params){0});
+}
+
+static void test_reuse_with_timestamps(void **state)
+{
+    (void)state;
+    check_reuse((vk_params){.profile = true});
+}
+
+/* What a command buffer names may go away and its name be given to something else. */
+static void test_reuse_after_release(void **state)
+{
+    (void)state;
+    enum { BYTES = 20 << 20 };
+    vk_device *device = open_with((vk_params){.memory_limit = 48 << 20});
+    uint64_t encoded = 0;
+    for (int round = 0; round < 3; round++) {
+        uint32_t found = 0;
+        vk_range x = take(device, BYTES);
+        check(vk_fill(device, x, 7));
+        check(vk_read(device, (vk_range){x.block, x.offset, 4}, &found, 4));
+        assert_int_equal(found, 7);
+        assert_true(vk_counters_get(device).encoded >= encoded);
+        encoded = vk_counters_get(device).encoded;
+        vk_free(device, &x);
+        x = take(device, 2 * BYTES); /* only by giving the first one's block back */
+        vk_free(device, &x);
+    }
+    vk_close(&device);
+}
+
+/* More command buffers than are kept, and more than one submit holds. */
+static void test_many_command_buffers(void **state)
+{
+    (void)state;
+    enum { N = 64, LISTS = VK_ENCODED + VK_PARTS + 3 };
+    vk_device *device = open_plain();
+    vk_range x = take(device, N * 4), y = take(device, N * 4);
+    float found;
+    check(vk_fill(device, x, 0));
+    check(vk_fill(device, y, 0));
+    for (int i = 0; i < LISTS * VK_PART; i++)
+        run_axpy(device, x, y, (struct axpy_push){N, (float)(i / VK_PART), 1, 1}); /* x is 0 */
+    vk_counters counters = vk_counters_get(device);
+    assert_true(counters.encoded >= LISTS - 1 && !counters.reused && counters.submits >= LISTS / VK_PARTS);
+    check(vk_read(device, y, &found, sizeof found));
+    assert_float_equal(found, (LISTS * VK_PART), 0);
+    vk_close(&device);
+}
+
 /* More distinct texel ranges than a block keeps views of. */
 static void test_many_views(void **state)
 {
@@ -586,6 +674,8 @@ int main(void)
         cmocka_unit_test(test_splitting),      cmocka_unit_test(test_dry),
         cmocka_unit_test(test_profile),        cmocka_unit_test(test_pipeline_cache),
         cmocka_unit_test(test_device_lost),    cmocka_unit_test(test_many_views),
+        cmocka_unit_test(test_reuse),          cmocka_unit_test(test_reuse_with_timestamps),
+        cmocka_unit_test(test_reuse_after_release), cmocka_unit_test(test_many_command_buffers),
         cmocka_unit_test(test_runtime_kernel), cmocka_unit_test(test_spirv_val),
         cmocka_unit_test(test_no_messages),
     };

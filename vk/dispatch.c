@@ -1,11 +1,7 @@
-/* Recording one dispatch: checks, descriptors, ordering. */
+/* Recording one dispatch: checks, pipeline, what it binds. */
 #include "vk/internal.h"
 
 #include <string.h>
-
-#include "base/memory.h"
-
-enum { SETS_PER_POOL = 256, STORAGE_PER_SET = 8, TEXELS_PER_SET = 4 };
 
 /* ---- checks ------------------------------------------------------------------------------------------------------ */
 
@@ -59,45 +55,7 @@ static bool check(const vk_device *device, const vk_dispatch *dispatch)
                                                  dispatch->kernel, storage, caps->name, caps->max_binds);
 }
 
-/* ---- descriptors ------------------------------------------------------------------------------------------------- */
-
-static bool add_set_pool(vk_device *device, struct vk_commands *commands)
-{
-    if (!cs_grow(&commands->set_pools, &commands->set_pool_capacity, commands->set_pool_count + 1,
-                 sizeof *commands->set_pools, "descriptor pools"))
-        return false;
-    VkDescriptorPoolSize sizes[] = {
-        {VK_DESCRIPTOR_TYPE_STORAGE_BUFFER, SETS_PER_POOL * STORAGE_PER_SET},
-        {VK_DESCRIPTOR_TYPE_UNIFORM_TEXEL_BUFFER, SETS_PER_POOL * TEXELS_PER_SET},
-    };
-    VkResult result = device->api.CreateDescriptorPool(device->handle, &(VkDescriptorPoolCreateInfo){
-        .sType = VK_STRUCTURE_TYPE_DESCRIPTOR_POOL_CREATE_INFO,
-        .maxSets = SETS_PER_POOL,
-        .poolSizeCount = 2,
-        .pPoolSizes = sizes,
-    }, NULL, &commands->set_pools[commands->set_pool_count]);
-    if (!vk_check(device, result, "creating a descriptor pool"))
-        return false;
-    commands->set_pool_count++;
-    return true;
-}
-
-static VkDescriptorSet allocate_set(vk_device *device, struct vk_commands *commands, VkDescriptorSetLayout layout)
-{
-    VkDescriptorSetAllocateInfo info = {.sType = VK_STRUCTURE_TYPE_DESCRIPTOR_SET_ALLOCATE_INFO,
-                                        .descriptorSetCount = 1, .pSetLayouts = &layout};
-    VkDescriptorSet set;
-    for (;; commands->set_pool++) {
-        bool fresh = commands->set_pool == commands->set_pool_count;
-        if (fresh && !add_set_pool(device, commands))
-            return VK_NULL_HANDLE;
-        info.descriptorPool = commands->set_pools[commands->set_pool];
-        VkResult result = device->api.AllocateDescriptorSets(device->handle, &info, &set);
-        bool full = result == VK_ERROR_OUT_OF_POOL_MEMORY || result == VK_ERROR_FRAGMENTED_POOL;
-        if (!full || fresh)
-            return vk_check(device, result, "allocating descriptors") ? set : VK_NULL_HANDLE;
-    }
-}
+/* ---- recording --------------------------------------------------------------------------------------------------- */
 
 /* Texel views of the binds that want one; made before recording starts, as that may have to wait for the device. */
 static bool get_views(vk_device *device, const vk_dispatch *dispatch, VkBufferView *views)
@@ -118,35 +76,19 @@ static bool get_views(vk_device *device, const vk_dispatch *dispatch, VkBufferVi
     return true;
 }
 
-static void write_set(vk_device *device, const vk_dispatch *dispatch, VkDescriptorSet set, const VkBufferView *views)
+static struct vk_bound bound_of(const vk_device *device, const vk_bind *bind, VkBufferView view)
 {
-    VkDescriptorBufferInfo buffers[VK_MAX_BINDS];
-    VkWriteDescriptorSet writes[VK_MAX_BINDS];
-    for (uint32_t i = 0; i < dispatch->binds; i++) {
-        vk_range range = dispatch->bind[i].range;
-        bool texel = dispatch->bind[i].access & VK_TEXEL;
-        if (!range.block || !range.size)
-            range = (vk_range){device->heap.dummy, 0, VK_ALIGN};
-        /* Whole vec4s: kernels may read packed or vector elements across an odd end, within the 256-byte allocation. */
-        uint64_t size = (range.size + 15) / 16 * 16;
-        if (size > range.block->size - range.offset)
-            size = range.block->size - range.offset;
-        buffers[i] = (VkDescriptorBufferInfo){range.block->buffer, range.offset, size};
-        writes[i] = (VkWriteDescriptorSet){
-            .sType = VK_STRUCTURE_TYPE_WRITE_DESCRIPTOR_SET,
-            .dstSet = set,
-            .dstBinding = i,
-            .descriptorCount = 1,
-            .descriptorType =
-                texel ? VK_DESCRIPTOR_TYPE_UNIFORM_TEXEL_BUFFER : VK_DESCRIPTOR_TYPE_STORAGE_BUFFER,
-            .pBufferInfo = &buffers[i],
-            .pTexelBufferView = &views[i],
-        };
-    }
-    device->api.UpdateDescriptorSets(device->handle, dispatch->binds, writes, 0, NULL);
+    vk_range range = bind->range;
+    if (bind->access & VK_TEXEL)
+        return (struct vk_bound){.handle = (uint64_t)view};
+    if (!range.block || !range.size)
+        range = (vk_range){device->heap.dummy, 0, VK_ALIGN};
+    /* Whole vec4s: kernels may read packed or vector elements across an odd end, within the 256-byte allocation. */
+    uint64_t size = (range.size + 15) / 16 * 16;
+    if (size > range.block->size - range.offset)
+        size = range.block->size - range.offset;
+    return (struct vk_bound){(uint64_t)range.block->buffer, range.offset, size};
 }
-
-/* ---- recording --------------------------------------------------------------------------------------------------- */
 
 /* The share of one submit's allowance that a command is estimated to take: a submit should stay under about 100 ms on
  * the slowest devices of a kind (DESIGN decision 11). A CPU driver has no watchdog. */
@@ -178,28 +120,25 @@ static size_t touches_of(const vk_dispatch *dispatch, struct vk_touch *touches)
 static bool record(vk_device *device, const vk_dispatch *dispatch, const struct vk_pipeline *pipeline,
                    const VkBufferView *views)
 {
-    const struct vk_layout *layout = &device->kernels.layouts[pipeline->layout];
-    const char *label = dispatch->label ? dispatch->label : dispatch->kernel;
-    struct vk_commands *commands = vk_stream_record(device);
+    const struct vk_about about = {dispatch->label ? dispatch->label : dispatch->kernel, false, dispatch->flops,
+                                   dispatch->bytes};
     struct vk_touch touches[VK_MAX_BINDS];
-    size_t count = touches_of(dispatch, touches);
-    VkDescriptorSet set = VK_NULL_HANDLE;
-    if (!commands || (dispatch->binds && !(set = allocate_set(device, commands, layout->set))) ||
-        !vk_order(device, commands, touches, count) || !vk_profile_begin(device, commands))
+    size_t count = touches_of(dispatch, touches), extra = dispatch->binds * sizeof(struct vk_bound) + dispatch->push_bytes;
+    struct vk_command *command = vk_list_add(device, VK_COMMAND_DISPATCH, extra, touches, count, &about);
+    if (!command)
         return false;
-    if (set) {
-        write_set(device, dispatch, set, views);
-        device->api.CmdBindDescriptorSets(commands->buffer, VK_PIPELINE_BIND_POINT_COMPUTE, layout->handle, 0, 1, &set, 0,
-                                          NULL);
-    }
-    device->api.CmdBindPipeline(commands->buffer, VK_PIPELINE_BIND_POINT_COMPUTE, pipeline->handle);
+    struct vk_bound *bound = (struct vk_bound *)(command + 1);
+    command->layout = pipeline->layout;
+    command->binds = dispatch->binds;
+    command->push_bytes = dispatch->push_bytes;
+    command->dispatch.pipeline = pipeline->handle;
+    memcpy(command->dispatch.groups, dispatch->groups, sizeof dispatch->groups);
+    for (uint32_t i = 0; i < dispatch->binds; i++)
+        bound[i] = bound_of(device, &dispatch->bind[i], views[i]);
     if (dispatch->push_bytes)
-        device->api.CmdPushConstants(commands->buffer, layout->handle, VK_SHADER_STAGE_COMPUTE_BIT, 0,
-                                     dispatch->push_bytes, dispatch->push);
-    device->api.CmdDispatch(commands->buffer, dispatch->groups[0], dispatch->groups[1], dispatch->groups[2]);
-    vk_stream_note(device, label);
+        memcpy(bound + dispatch->binds, dispatch->push, dispatch->push_bytes);
     device->counters.dispatches++;
-    return vk_profile_end(device, commands, &(struct vk_about){label, false, dispatch->flops, dispatch->bytes});
+    return true;
 }
 
 bool vk_run(vk_device *device, const vk_dispatch *dispatch)
@@ -219,13 +158,9 @@ bool vk_run(vk_device *device, const vk_dispatch *dispatch)
     VkBufferView views[VK_MAX_BINDS] = {0};
     if (!pipeline || !get_views(device, dispatch, views))
         return false;
-    struct vk_stream *stream = &device->stream;
-    struct vk_commands *current = &stream->commands[stream->next % VK_COMMANDS];
     double work = work_of(device->caps.type, dispatch->flops, dispatch->bytes);
-    if (stream->recording && current->work > 0 && current->work + work > 1 && !vk_submit(device))
+    if (device->stream.work > 0 && device->stream.work + work > 1 && !vk_submit(device))
         return false;
-    if (!record(device, dispatch, pipeline, views))
-        return false;
-    stream->commands[stream->next % VK_COMMANDS].work += work;
-    return true;
+    device->stream.work += work;
+    return record(device, dispatch, pipeline, views);
 }

@@ -156,40 +156,96 @@ void vk_cache_save(vk_device *device);
 /* Compiles a kernel's file from `folder`; `*code` is released with free(). */
 bool vk_runtime_compile(const vk_kernel_source *source, const char *folder, uint32_t **code, size_t *bytes);
 
-/* ---- stream (stream.c, order.c, transfer.c, profile.c, trace.c) ----------------------------------------------------------- */
+/* ---- stream (list.c, encode.c, stream.c, order.c, transfer.c, profile.c, trace.c) --------------------------------- */
 
 enum {
-    VK_COMMANDS = 64,       /* command buffers in flight */
-    VK_QUERIES = 2048,      /* timestamps of one command buffer */
-    VK_RECENT = 32,         /* labels kept for a device-lost report */
+    VK_PART = 32,     /* commands of one command buffer, which is what is reused */
+    VK_PARTS = 64,    /* command buffers of one submit */
+    VK_SUBMITS = 64,  /* in flight */
+    VK_ENCODED = 256, /* command buffers kept */
+    VK_RECENT = 32,   /* labels kept for a device-lost report */
     VK_TICKETS = 64,
     VK_TICKET_BYTES = 64 * 1024,
 };
 
-struct vk_commands {
+enum vk_command_kind { VK_COMMAND_DISPATCH, VK_COMMAND_COPY, VK_COMMAND_FILL, VK_COMMAND_HOST_BARRIER };
+
+/* A bound buffer, or a texel view. */
+struct vk_bound {
+    uint64_t handle, offset, size;
+};
+
+/* A command as it is recorded: everything that its encoding depends on and nothing else, without gaps, so that equal
+ * commands are equal bytes. */
+struct vk_command {
+    uint32_t bytes;         /* with what follows, a multiple of 8 */
+    uint16_t kind, barrier; /* enum vk_command_kind; whether it waits for all commands before */
+    uint32_t row;           /* of the profile; 0 without timestamps */
+    uint32_t binds, push_bytes, layout;
+    union {
+        struct {
+            VkPipeline pipeline;
+            uint32_t groups[4];
+        } dispatch; /* struct vk_bound[binds] and the push constants follow */
+        struct {
+            VkBuffer from, to;
+            uint64_t from_offset, to_offset, size;
+        } copy;
+        struct {
+            VkBuffer to;
+            uint64_t offset, size, value;
+        } fill;
+    };
+};
+
+/* What a profile and a trace say of a command. */
+struct vk_about {
+    const char *label;
+    bool transfer; /* a copy or a fill, not a dispatch */
+    double flops, bytes;
+};
+
+/* Up to VK_PART commands, not yet encoded. */
+struct vk_list {
+    uint8_t *bytes;
+    size_t size, capacity;
+    uint32_t count;
+    double flops[VK_PART], traffic[VK_PART];
+};
+
+/* A command buffer and the list that it was encoded from. */
+struct vk_encoded {
     VkCommandPool pool;
     VkCommandBuffer buffer;
     VkDescriptorPool *set_pools;
     size_t set_pool, set_pool_count, set_pool_capacity; /* set_pool: the one in use */
+    struct vk_list list;
+    uint64_t hash;
+    uint64_t used;      /* when it was last; 0 = never to be reused */
+    uint32_t in_flight; /* times recorded or submitted, and not done */
+    VkQueryPool queries;
+    bool stamped, traced; /* has timestamps; they go into the trace */
+};
+
+struct vk_submit {
     uint64_t value;       /* of the timeline once done */
     uint64_t staging_end; /* staging bytes up to here are free once done */
-    bool to_host;         /* writes READBACK memory */
-    double work;          /* share of a submit's allowance */
-    uint32_t recorded;    /* commands */
-    VkQueryPool queries;
-    uint32_t query_count;
-    uint32_t *query_rows; /* profile row of each pair */
-    double *query_flops, *query_bytes;
-    bool traced;
+    struct vk_encoded *parts[VK_PARTS];
+    uint32_t part_count;
 };
 
 struct vk_stream {
     VkSemaphore timeline;
     uint64_t submitted, completed; /* timeline values */
-    struct vk_commands commands[VK_COMMANDS];
-    uint64_t first, next; /* in flight: commands[first % VK_COMMANDS] .. next - 1; recording: next, if `recording` */
-    bool recording;
-    uint64_t epoch; /* counts barriers */
+    struct vk_list list;           /* being recorded */
+    struct vk_encoded *encoded[VK_ENCODED];
+    uint32_t encoded_count;
+    uint64_t uses;
+    struct vk_submit submits[VK_SUBMITS];
+    uint64_t first, next; /* in flight: submits[first % VK_SUBMITS] .. next - 1; being recorded: next */
+    double work;          /* share of a submit's allowance that is recorded */
+    bool to_host;         /* READBACK memory is written */
+    uint64_t epoch;       /* counts barriers */
     struct {
         char label[48];
         uint64_t value;
@@ -227,6 +283,7 @@ struct vk_profile {
 /* One moment on both clocks. */
 struct vk_trace {
     uint64_t ticks, host_ns;
+    uint64_t latest; /* the latest timestamp that was read */
 };
 
 struct vk_device {
@@ -258,34 +315,42 @@ void vk_name_object(vk_device *device, VkObjectType type, uint64_t handle, const
 
 bool vk_stream_init(vk_device *device);
 void vk_stream_close(vk_device *device);
-/* The command buffer being recorded; starts one if needed. NULL on failure. */
-struct vk_commands *vk_stream_record(vk_device *device);
-/* Collects finished command buffers. */
+/* The submit being recorded. */
+struct vk_submit *vk_stream_open_submit(vk_device *device);
+/* Whether anything is recorded and not submitted. */
+bool vk_stream_pending(const vk_device *device);
+/* Collects what is finished. */
 bool vk_stream_reap(vk_device *device);
 /* Blocks until `value` is reached; a host wait if that takes any time. */
 bool vk_stream_wait(vk_device *device, uint64_t value);
-void vk_stream_note(vk_device *device, const char *label);
 
 struct vk_touch {
     struct vk_block *block;
     uint64_t lo, hi;
     bool write;
 };
-/* Puts a barrier before a command that conflicts with what ran since the last one, and remembers its accesses. */
-bool vk_order(vk_device *device, struct vk_commands *commands, const struct vk_touch *touches, size_t count);
+/* Whether a command conflicts with what ran since the last barrier and so needs one; remembers its accesses. */
+bool vk_order(vk_device *device, const struct vk_touch *touches, size_t count, bool *barrier);
+
+/* Appends a command, ordered after those it conflicts with, with `extra` bytes behind it; everything that is not set
+ * here is zero and the caller's to fill. `about` NULL: not worth a word. NULL on failure. */
+struct vk_command *vk_list_add(vk_device *device, enum vk_command_kind kind, size_t extra, const struct vk_touch *touches,
+                               size_t count, const struct vk_about *about);
+
+/* Makes the recorded list a part of the next submit: by a command buffer that holds the same list, else by a new one. */
+bool vk_encode(vk_device *device);
+/* Nothing encoded so far is reused: something it names goes away. */
+void vk_encoded_forget(vk_device *device);
+void vk_encoded_close(vk_device *device);
 
 void vk_transfer_close(vk_device *device);
 
-/* What a profile and a trace say of a command. */
-struct vk_about {
-    const char *label;
-    bool transfer; /* a copy or a fill, not a dispatch */
-    double flops, bytes;
-};
-/* Timestamps around one command; nothing without profile or trace. False on failure. */
-bool vk_profile_begin(vk_device *device, struct vk_commands *commands);
-bool vk_profile_end(vk_device *device, struct vk_commands *commands, const struct vk_about *about);
-bool vk_profile_collect(vk_device *device, struct vk_commands *commands);
+/* Whether commands get timestamps. */
+bool vk_stamping(const vk_device *device);
+/* The label's row, made if missing; VK_MAP_NONE on failure. */
+uint32_t vk_profile_row(vk_device *device, const struct vk_about *about);
+/* Reads the timestamps of a command buffer that is done. */
+bool vk_profile_collect(vk_device *device, struct vk_encoded *encoded);
 void vk_profile_close(vk_device *device);
 /* Ticks from one timestamp to a later one. */
 uint64_t vk_ticks_between(const vk_device *device, uint64_t from, uint64_t to);

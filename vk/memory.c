@@ -196,6 +196,7 @@ static bool trim(vk_device *device)
     for (size_t i = 0; i < heap->count; i++) {
         struct vk_block *block = heap->blocks[i];
         if (block->holes.count == 1 && block->holes.items[0].hi - block->holes.items[0].lo == block->size) {
+            vk_encoded_forget(device);
             account_block(device, block, false);
             destroy_block(device, block);
         } else {

@@ -21,19 +21,7 @@ static bool remember(const struct vk_touch *touch, uint64_t epoch)
     return vk_spans_add(touch->write ? &block->writes : &block->reads, touch->lo, touch->hi);
 }
 
-static void barrier(vk_device *device, struct vk_commands *commands)
-{
-    const VkPipelineStageFlags stages = VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT | VK_PIPELINE_STAGE_TRANSFER_BIT;
-    VkMemoryBarrier memory = {
-        .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
-        .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
-        .dstAccessMask = VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_READ_BIT |
-                         VK_ACCESS_TRANSFER_WRITE_BIT,
-    };
-    device->api.CmdPipelineBarrier(commands->buffer, stages, stages, 0, 1, &memory, 0, NULL, 0, NULL);
-}
-
-bool vk_order(vk_device *device, struct vk_commands *commands, const struct vk_touch *touches, size_t count)
+bool vk_order(vk_device *device, const struct vk_touch *touches, size_t count, bool *barrier)
 {
     struct vk_stream *stream = &device->stream;
     bool conflict = false;
@@ -44,8 +32,7 @@ bool vk_order(vk_device *device, struct vk_commands *commands, const struct vk_t
         device->counters.barriers++;
     }
     /* A profile orders everything, so that a kernel's time is its own. */
-    if (conflict || device->profiling)
-        barrier(device, commands);
+    *barrier = conflict || device->profiling;
     for (size_t i = 0; i < count; i++)
         if (!remember(&touches[i], stream->epoch))
             return false;

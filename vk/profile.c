@@ -10,28 +10,21 @@ enum { MAX_SAMPLES = 1 << 16 }; /* kept per label; the sums go on */
 
 /* ---- recording --------------------------------------------------------------------------------------------------- */
 
-static bool make_queries(vk_device *device, struct vk_commands *commands)
+bool vk_stamping(const vk_device *device)
 {
-    VkQueryPoolCreateInfo info = {.sType = VK_STRUCTURE_TYPE_QUERY_POOL_CREATE_INFO,
-                                  .queryType = VK_QUERY_TYPE_TIMESTAMP, .queryCount = VK_QUERIES};
-    commands->query_rows = cs_alloc(VK_QUERIES / 2, sizeof *commands->query_rows, "profile queries");
-    commands->query_flops = cs_alloc(VK_QUERIES / 2, sizeof *commands->query_flops, "profile queries");
-    commands->query_bytes = cs_alloc(VK_QUERIES / 2, sizeof *commands->query_bytes, "profile queries");
-    return commands->query_rows && commands->query_flops && commands->query_bytes &&
-           vk_check(device, device->api.CreateQueryPool(device->handle, &info, NULL, &commands->queries),
-                    "creating a query pool");
+    return device->profiling || device->tracing;
 }
 
-/* Index of the label's row, made if missing; VK_MAP_NONE on failure. */
-static uint32_t row_of(vk_device *device, const char *label, bool transfer)
+uint32_t vk_profile_row(vk_device *device, const struct vk_about *about)
 {
     struct vk_profile *profile = &device->profile;
+    const char *label = about->label;
     uint64_t hash = vk_hash(label, strlen(label), VK_HASH_SEED);
     size_t probe = 0;
     for (uint32_t i; (i = vk_map_next(&profile->map, hash, &probe)) != VK_MAP_NONE;)
         if (!strcmp(profile->rows[i].label, label))
             return i;
-    struct vk_profile_row row = {.label = cs_strdup(label), .transfer = transfer};
+    struct vk_profile_row row = {.label = cs_strdup(label), .transfer = about->transfer};
     if (!row.label || !cs_grow(&profile->rows, &profile->capacity, profile->count + 1, sizeof row, "a profile") ||
         !vk_map_put(&profile->map, hash, (uint32_t)profile->count)) {
         free(row.label);
@@ -39,38 +32,6 @@ static uint32_t row_of(vk_device *device, const char *label, bool transfer)
     }
     profile->rows[profile->count] = row;
     return (uint32_t)profile->count++;
-}
-
-static void stamp(vk_device *device, struct vk_commands *commands)
-{
-    device->api.CmdWriteTimestamp(commands->buffer, VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT, commands->queries,
-                                  commands->query_count++);
-}
-
-/* Two timestamps at the bottom of the pipe: a command's time is from the end of all before it to its own end, so that
- * commands that overlap stand side by side. */
-bool vk_profile_begin(vk_device *device, struct vk_commands *commands)
-{
-    if (!device->profiling && !commands->traced)
-        return true;
-    if (!commands->queries && !make_queries(device, commands))
-        return false;
-    if (!commands->query_count)
-        device->api.CmdResetQueryPool(commands->buffer, commands->queries, 0, VK_QUERIES);
-    stamp(device, commands);
-    return true;
-}
-
-bool vk_profile_end(vk_device *device, struct vk_commands *commands, const struct vk_about *about)
-{
-    if (!device->profiling && !commands->traced)
-        return true;
-    uint32_t pair = commands->query_count / 2, row = row_of(device, about->label, about->transfer);
-    stamp(device, commands);
-    commands->query_rows[pair] = row;
-    commands->query_flops[pair] = about->flops;
-    commands->query_bytes[pair] = about->bytes;
-    return row != VK_MAP_NONE;
 }
 
 uint64_t vk_ticks_between(const vk_device *device, uint64_t from, uint64_t to)
@@ -90,29 +51,35 @@ static void add_sample(struct vk_profile_row *row, double ns)
         row->samples[row->sample_count++] = ns;
 }
 
-bool vk_profile_collect(vk_device *device, struct vk_commands *commands)
+static void collect_command(vk_device *device, const struct vk_encoded *encoded, uint32_t index, uint32_t row_index,
+                            const uint64_t *stamps)
 {
-    uint64_t stamps[VK_QUERIES];
-    if (!commands->query_count)
-        return true;
+    struct vk_profile_row *row = &device->profile.rows[row_index];
+    double flops = encoded->list.flops[index], bytes = encoded->list.traffic[index];
+    if (encoded->traced)
+        vk_trace_command(device, row, stamps[0], stamps[1], flops, bytes);
+    add_sample(row, (double)vk_ticks_between(device, stamps[0], stamps[1]) * (double)device->caps.timestamp_ns);
+    row->flops += flops;
+    row->bytes += bytes;
+    device->trace.latest = stamps[1];
+}
+
+bool vk_profile_collect(vk_device *device, struct vk_encoded *encoded)
+{
+    const struct vk_list *list = &encoded->list;
+    uint64_t stamps[2 * VK_PART];
     VkResult result = device->api.GetQueryPoolResults(
-        device->handle, commands->queries, 0, commands->query_count, commands->query_count * sizeof *stamps, stamps,
-        sizeof *stamps, VK_QUERY_RESULT_64_BIT | VK_QUERY_RESULT_WAIT_BIT);
+        device->handle, encoded->queries, 0, 2 * list->count, 2 * list->count * sizeof *stamps, stamps, sizeof *stamps,
+        VK_QUERY_RESULT_64_BIT | VK_QUERY_RESULT_WAIT_BIT);
     if (!vk_check(device, result, "reading timestamps"))
         return false;
-    for (uint32_t pair = 0; pair < commands->query_count / 2; pair++) {
-        if (commands->query_rows[pair] == VK_MAP_NONE)
-            continue;
-        struct vk_profile_row *row = &device->profile.rows[commands->query_rows[pair]];
-        uint64_t begin = stamps[2 * pair], end = stamps[2 * pair + 1];
-        double flops = commands->query_flops[pair], bytes = commands->query_bytes[pair];
-        if (commands->traced)
-            vk_trace_command(device, row, begin, end, flops, bytes);
-        add_sample(row, (double)vk_ticks_between(device, begin, end) * (double)device->caps.timestamp_ns);
-        row->flops += flops;
-        row->bytes += bytes;
+    size_t at = 0;
+    for (uint32_t i = 0; i < list->count; i++) {
+        const struct vk_command *command = (const struct vk_command *)(list->bytes + at);
+        if (command->kind != VK_COMMAND_HOST_BARRIER)
+            collect_command(device, encoded, i, command->row, &stamps[2 * i]);
+        at += command->bytes;
     }
-    commands->query_count = 0;
     return true;
 }
 
@@ -144,8 +111,10 @@ void vk_profile_close(vk_device *device)
 
 void vk_profile_reset(vk_device *device)
 {
-    if (device->profiling && settle(device))
+    if (device->profiling && settle(device)) {
         clear(&device->profile);
+        vk_encoded_forget(device); /* their rows are gone */
+    }
     device->profile.since = device->counters;
 }
 
@@ -230,5 +199,7 @@ bool vk_profile_print(vk_device *device, FILE *out)
             (unsigned long long)(now.copies - since->copies), (unsigned long long)(now.submits - since->submits),
             (unsigned long long)(now.host_waits - since->host_waits),
             (unsigned long long)(now.pipelines - since->pipelines));
+    fprintf(out, "command buffers: %llu encoded, %llu reused\n", (unsigned long long)(now.encoded - since->encoded),
+            (unsigned long long)(now.reused - since->reused));
     return true;
 }

@@ -27,43 +27,37 @@ static bool read_both_clocks(vk_device *device)
     VkResult result = device->api.GetCalibratedTimestampsEXT(device->handle, 2, infos, now, &deviation);
     if (!vk_check(device, result, "reading the clocks"))
         return false;
-    device->trace = (struct vk_trace){now[0], now[1]};
+    device->trace = (struct vk_trace){now[0], now[1], 0};
     return true;
 }
 
-/* Without calibration: the timestamp of an otherwise idle device lies between its submit and its end. */
+/* Without calibration: a command of an otherwise idle device ends between its submit and the host's knowing. */
 static bool align_at_submit(vk_device *device)
 {
-    uint64_t ticks, value = vk_submit(device);
-    if (!value || !vk_stream_wait(device, value))
+    uint64_t value = device->stream.submitted;
+    double before;
+    if (!vk_stream_wait(device, value))
         return false;
-    struct vk_commands *commands = vk_stream_record(device);
-    if (!commands || !vk_profile_begin(device, commands))
-        return false;
-    commands->query_count = 0; /* not a command's */
-    double before = cs_seconds();
-    value = vk_submit(device);
-    if (!value || !vk_stream_wait(device, value))
-        return false;
-    VkResult result =
-        device->api.GetQueryPoolResults(device->handle, commands->queries, 0, 1, sizeof ticks, &ticks, sizeof ticks,
-                                        VK_QUERY_RESULT_64_BIT | VK_QUERY_RESULT_WAIT_BIT);
-    device->trace = (struct vk_trace){ticks, (uint64_t)(1e9 * (before + cs_seconds()) / 2)};
-    return vk_check(device, result, "reading timestamps");
+    bool ok = vk_fill(device, (vk_range){device->heap.dummy, 0, VK_ALIGN}, 0);
+    before = cs_seconds();
+    ok = ok && (value = vk_submit(device)) && vk_stream_wait(device, value);
+    device->trace.ticks = device->trace.latest;
+    device->trace.host_ns = (uint64_t)(1e9 * (before + cs_seconds()) / 2);
+    return ok;
 }
 
 bool vk_trace_start(vk_device *device)
 {
-    uint64_t waits = device->counters.host_waits;
     if (!device->caps.timestamps) {
         cs_log(CS_LOG_WARN, "device %s has no timestamps: the trace shows the host alone", device->caps.name);
         return true;
     }
     if (!vk_submit(device)) /* what came before stays out of the trace */
         return false;
+    const vk_counters counters = device->counters;
     device->tracing = true;
     bool ok = device->calibrated ? read_both_clocks(device) : align_at_submit(device);
-    device->counters.host_waits = waits; /* not the program's own */
+    device->counters = counters; /* nothing of this is the program's own */
     return ok;
 }
 

@@ -21,15 +21,18 @@ static bool copy_range(vk_device *device, vk_range dst, vk_range src, bool track
         {dst.block, dst.offset, dst.offset + dst.size, true},
         {src.block, src.offset, src.offset + src.size, false},
     };
-    struct vk_commands *commands = vk_stream_record(device);
-    if (!commands || !vk_order(device, commands, touches, track_src ? 2 : 1) || !vk_profile_begin(device, commands))
+    const struct vk_about about = {label, true, 0, 2.0 * (double)dst.size};
+    struct vk_command *command = vk_list_add(device, VK_COMMAND_COPY, 0, touches, track_src ? 2 : 1, &about);
+    if (!command)
         return false;
-    device->api.CmdCopyBuffer(commands->buffer, src.block->buffer, dst.block->buffer, 1,
-                              &(VkBufferCopy){src.offset, dst.offset, dst.size});
-    commands->to_host |= dst.block->kind == VK_MEMORY_READBACK;
-    vk_stream_note(device, label);
+    command->copy.from = src.block->buffer;
+    command->copy.to = dst.block->buffer;
+    command->copy.from_offset = src.offset;
+    command->copy.to_offset = dst.offset;
+    command->copy.size = dst.size;
+    device->stream.to_host |= dst.block->kind == VK_MEMORY_READBACK;
     device->counters.copies++;
-    return vk_profile_end(device, commands, &(struct vk_about){label, true, 0, 2.0 * (double)dst.size});
+    return true;
 }
 
 bool vk_copy(vk_device *device, vk_range dst, vk_range src)
@@ -55,14 +58,17 @@ bool vk_fill(vk_device *device, vk_range dst, uint32_t value)
     if (device->dry || !dst.size)
         return true;
     struct vk_touch touch = {dst.block, dst.offset, dst.offset + dst.size, true};
-    struct vk_commands *commands = vk_stream_record(device);
-    if (!commands || !vk_order(device, commands, &touch, 1) || !vk_profile_begin(device, commands))
+    const struct vk_about about = {"fill", true, 0, (double)dst.size};
+    struct vk_command *command = vk_list_add(device, VK_COMMAND_FILL, 0, &touch, 1, &about);
+    if (!command)
         return false;
-    device->api.CmdFillBuffer(commands->buffer, dst.block->buffer, dst.offset, dst.size, value);
-    commands->to_host |= dst.block->kind == VK_MEMORY_READBACK;
-    vk_stream_note(device, "fill");
+    command->fill.to = dst.block->buffer;
+    command->fill.offset = dst.offset;
+    command->fill.size = dst.size;
+    command->fill.value = value;
+    device->stream.to_host |= dst.block->kind == VK_MEMORY_READBACK;
     device->counters.copies++;
-    return vk_profile_end(device, commands, &(struct vk_about){"fill", true, 0, (double)dst.size});
+    return true;
 }
 
 /* ---- host to device ---------------------------------------------------------------------------------------------- */
@@ -84,13 +90,13 @@ static bool stage(vk_device *device, uint64_t bytes, vk_range *piece)
     if (at % STAGING_BYTES + bytes > STAGING_BYTES)
         at = (at / STAGING_BYTES + 1) * STAGING_BYTES;
     while (at + bytes - transfer->tail > STAGING_BYTES) {
-        if (stream->first == stream->next && !stream->recording) {
+        if (stream->first == stream->next && !vk_stream_pending(device)) {
             transfer->tail = transfer->head; /* nothing uses the ring */
             break;
         }
         if (stream->first == stream->next && !vk_submit(device))
             return false;
-        if (!vk_stream_wait(device, stream->commands[stream->first % VK_COMMANDS].value))
+        if (!vk_stream_wait(device, stream->submits[stream->first % VK_SUBMITS].value))
             return false;
     }
     transfer->head = at + bytes;

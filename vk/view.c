@@ -52,6 +52,7 @@ bool vk_views_make_room(vk_device *device, struct vk_block *block)
     uint64_t value = vk_submit(device);
     if (!value || !vk_wait(device, value))
         return false;
+    vk_encoded_forget(device);
     vk_views_destroy(device, block);
     return true;
 }

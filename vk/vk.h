@@ -146,8 +146,9 @@ typedef struct vk_dispatch {
 /* ---- the stream ------------------------------------------------------------------------------------------------- */
 
 /* Work goes to the device's one stream in recording order. Barriers are derived from the ranges that each command reads
- * and writes: commands that do not conflict run unordered, conflicting ones are ordered. Command buffers are submitted
- * by themselves once enough work is estimated (DESIGN decision 11) and at vk_submit(). */
+ * and writes: commands that do not conflict run unordered, conflicting ones are ordered. Work is submitted by itself once
+ * enough is estimated (DESIGN decision 11) and at vk_submit(). What is recorded is a list; where the same commands come
+ * again, as they do from step to step of a model, the command buffers that they were encoded in are submitted again. */
 bool vk_run(vk_device *device, const vk_dispatch *dispatch);
 /* dst and src of equal size (multiple of 4), not overlapping. */
 bool vk_copy(vk_device *device, vk_range dst, vk_range src);
@@ -184,6 +185,7 @@ bool vk_is_dry(const vk_device *device);
 
 typedef struct vk_counters {
     uint64_t dispatches, barriers, copies, submits, host_waits, pipelines;
+    uint64_t encoded, reused; /* command buffers: made from recorded commands, submitted again */
 } vk_counters;
 vk_counters vk_counters_get(const vk_device *device);
 

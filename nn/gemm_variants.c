@@ -220,10 +220,10 @@ static bool texel_aligned(enum nn_dtype type, uint32_t row, uint32_t stride)
 
 static void set_shuffle_specs(vk_dispatch *d, const nn_gemm *g, const nn_gemm_variant *v, const vk_caps *caps)
 {
-    enum { SUMS_IN_REGISTERS = 6, LONG_SUM = 256 }; /* rows of sums, with what else a CPU's registers have to hold */
+    enum { SUMS_IN_REGISTERS = 6, LONG_ROW = 4096 }; /* rows of sums, with what else a CPU's registers have to hold */
     uint32_t strides = g->c_stride | g->bias_stride;
     /* Long rows of A and B map to few places of a CPU's cache: there a turn takes whole cache lines of them. */
-    uint32_t terms = g->layout == NN_GEMM_NT && g->k >= LONG_SUM ? 16 : 8;
+    uint32_t terms = g->layout == NN_GEMM_NT && g->k * nn_dtype_size(g->b_type) >= LONG_ROW ? 16 : 8;
     const uint32_t spec[] = {
         caps->subgroup_size,
         g->layout,

@@ -25,17 +25,19 @@ static uint32_t divisor(uint32_t width, uint32_t limit)
  * shared memory costs as much as any load. Wider ones are GPUs, where it is the other way round. */
 enum { CPU_LANES = 16 };
 
-nn_attention_plan nn_attention_plan_for(const vk_caps *caps, enum nn_attention_kernel kernel, int head_dim)
+nn_attention_plan nn_attention_plan_for(const vk_caps *caps, enum nn_attention_kernel kernel, int head_dim,
+                                        enum nn_dtype type)
 {
-    nn_attention_plan plan = {0};
-    uint32_t width = (uint32_t)head_dim / 4;
+    nn_attention_plan plan = {.type = type};
+    uint32_t width = (uint32_t)head_dim / 4, unit = nn_is_half(type) ? 2 : 1; /* vec4s in a texel */
     bool fixed = caps->subgroup_min == caps->subgroup_max;
     plan.shuffle = caps->subgroup_shuffle && caps->subgroup_size >= 4 && caps->subgroup_size <= CPU_LANES &&
                    (fixed || caps->subgroup_control) && !prefer_shared;
     if (plan.shuffle) {
         plan.lanes = plan.tile = caps->subgroup_size;
         plan.subgroup = caps->subgroup_control ? caps->subgroup_size : 0;
-        plan.chunk = divisor(width, 20);
+        plan.wide = caps->type == VK_TYPE_CPU && caps->int64;
+        plan.chunk = unit * divisor(width / unit, 20 / unit);
         /* Many save loads and shuffles; beyond, compiling the kernels would take seconds. */
         plan.rows = width <= 8 ? 4 : 2;
     } else {
@@ -44,7 +46,7 @@ nn_attention_plan nn_attention_plan_for(const vk_caps *caps, enum nn_attention_k
         plan.tile = 32;
         while (plan.tile > 8 && plan.tile * width * 32 > 12288)
             plan.tile /= 2;
-        plan.chunk = divisor(width, kernel == NN_ATTENTION_BACKWARD_KEY ? 8 : 16);
+        plan.chunk = unit * divisor(width / unit, (kernel == NN_ATTENTION_BACKWARD_KEY ? 8 : 16) / unit);
         plan.rows = 1;
     }
     plan.block = plan.tile < 8 ? plan.tile : 8;
@@ -80,21 +82,23 @@ bool nn_attention_visible(const nn_attention_params *p, int64_t i, int64_t j, in
 void nn_attention_dispatch(vk_dispatch *d, const nn_attention_plan *plan, enum nn_attention_kernel kernel,
                            const nn_attention_params *p, const nn_attention_push *push, bool segments, int64_t batch)
 {
-    static const char *const names[][2] = {
-        [NN_ATTENTION_FORWARD] = {"attention_forward_shared", "attention_forward_shuffle"},
-        [NN_ATTENTION_BACKWARD_QUERY] = {"attention_backward_query_shared", "attention_backward_query_shuffle"},
-        [NN_ATTENTION_BACKWARD_KEY] = {"attention_backward_key_shared", "attention_backward_key_shuffle"},
+    static const char *const names[][3] = {
+        [NN_ATTENTION_FORWARD] = {"attention_forward_shared", "attention_forward_shuffle", "attention_forward_wide"},
+        [NN_ATTENTION_BACKWARD_QUERY] = {"attention_backward_query_shared", "attention_backward_query_shuffle",
+                                         "attention_backward_query_wide"},
+        [NN_ATTENTION_BACKWARD_KEY] = {"attention_backward_key_shared", "attention_backward_key_shuffle",
+                                       "attention_backward_key_wide"},
     };
     static const char *const labels[] = {"attention forward", "attention dq", "attention dk dv"};
     static const int products[] = {2, 3, 4}; /* of each score's row pair */
     bool over_keys = kernel == NN_ATTENTION_BACKWARD_KEY;
     uint32_t rows = over_keys ? push->keys : push->queries, per_group = plan->lanes * plan->rows;
     *d = (vk_dispatch){
-        .kernel = names[kernel][plan->shuffle],
+        .kernel = names[kernel][plan->shuffle + plan->wide],
         .label = labels[kernel],
         .spec = {plan->lanes, plan->rows, plan->tile, plan->block, plan->chunk, plan->chunks, segments, p->causal,
-                 p->open_prefix},
-        .specs = 9,
+                 p->open_prefix, plan->type},
+        .specs = NN_ATTENTION_ACCUMULATE + 1,
         .push = push,
         .push_bytes = sizeof *push,
         .groups = {(rows + per_group - 1) / per_group, (over_keys ? p->kv_heads : p->heads) * plan->chunks,
@@ -103,5 +107,6 @@ void nn_attention_dispatch(vk_dispatch *d, const nn_attention_plan *plan, enum n
     };
     double pairs = (double)batch * p->heads * push->queries * push->keys * (p->causal && push->past == 0 ? 0.5 : 1);
     d->flops = pairs * products[kernel] * 2 * p->head_dim;
-    d->bytes = 4.0 * (double)batch * (push->queries * 2.0 * p->heads + push->keys * 2.0 * p->kv_heads) * p->head_dim;
+    double vectors = (double)batch * (push->queries * 2.0 * p->heads + push->keys * 2.0 * p->kv_heads);
+    d->bytes = vectors * p->head_dim * (double)nn_dtype_size(plan->type);
 }

@@ -16,14 +16,17 @@ static bool infer(nn_node *n)
 {
     const nn_attention_params *p = params_of(n);
     const nn_tensor *qkv = n->in[0], *segments = n->in[1];
-    if (qkv->dtype != NN_F32 || qkv->dims != 3)
+    if (!nn_is_float(qkv->dtype) || qkv->dims != 3)
         return cs_fail("attention: qkv must be [B, T, heads and key heads]");
     if (!nn_attention_check("attention", p, qkv->shape[2]))
         return false;
+    if (nn_is_half(qkv->dtype) && p->head_dim % NN_HALF_COLS)
+        return cs_fail("attention: head_dim is %d, in 16 bits it must be a multiple of %d", p->head_dim, NN_HALF_COLS);
     int64_t batch = qkv->shape[0], rows = qkv->shape[1];
     if (segments && (segments->dtype != NN_I32 || nn_count(segments) != batch * rows))
         return cs_fail("attention: segments must be %lld integers, one per row", (long long)(batch * rows));
-    *n->out[0] = (nn_tensor){.dtype = NN_F32, .dims = 3, .shape = {batch, rows, (int64_t)p->heads * p->head_dim}};
+    *n->out[0] =
+        (nn_tensor){.dtype = qkv->dtype, .dims = 3, .shape = {batch, rows, (int64_t)p->heads * p->head_dim}};
     *n->out[1] = (nn_tensor){.dtype = NN_F32, .dims = 3, .shape = {batch, p->heads, rows}};
     return true;
 }
@@ -52,7 +55,8 @@ static bool forward(nn_exec *x, const nn_node *n)
 {
     const nn_attention_params *p = params_of(n);
     nn_attention_push push = push_of(n);
-    nn_attention_plan plan = nn_attention_plan_for(vk_device_caps(nn_device(x)), NN_ATTENTION_FORWARD, p->head_dim);
+    nn_attention_plan plan =
+        nn_attention_plan_for(vk_device_caps(nn_device(x)), NN_ATTENTION_FORWARD, p->head_dim, n->in[0]->dtype);
     vk_dispatch d;
     nn_attention_dispatch(&d, &plan, NN_ATTENTION_FORWARD, p, &push, n->in[1] != NULL, n->in[0]->shape[0]);
     d.binds = 6;
@@ -81,11 +85,11 @@ static bool backward(nn_exec *x, const nn_node *n)
     vk_bind gradient = nn_din_bind(x, n->in[0], &accumulate); /* the two kernels write disjoint columns */
     vk_bind delta = nn_scratch(x, (uint64_t)nn_count(n->out[1]) * sizeof(float));
     nn_attention_push push = push_of(n);
-    push.accumulate = accumulate;
 
     vk_dispatch d;
-    nn_attention_plan plan = nn_attention_plan_for(caps, NN_ATTENTION_BACKWARD_QUERY, p->head_dim);
+    nn_attention_plan plan = nn_attention_plan_for(caps, NN_ATTENTION_BACKWARD_QUERY, p->head_dim, n->in[0]->dtype);
     nn_attention_dispatch(&d, &plan, NN_ATTENTION_BACKWARD_QUERY, p, &push, segments, batch);
+    d.spec[NN_ATTENTION_ACCUMULATE] = accumulate;
     d.binds = 7;
     d.bind[0] = nn_texel_bind(n->in[0]);
     d.bind[1] = as_texels(nn_dout_bind(n->out[0]));
@@ -97,8 +101,9 @@ static bool backward(nn_exec *x, const nn_node *n)
     if (!vk_run(nn_device(x), &d))
         return false;
 
-    plan = nn_attention_plan_for(caps, NN_ATTENTION_BACKWARD_KEY, p->head_dim);
+    plan = nn_attention_plan_for(caps, NN_ATTENTION_BACKWARD_KEY, p->head_dim, n->in[0]->dtype);
     nn_attention_dispatch(&d, &plan, NN_ATTENTION_BACKWARD_KEY, p, &push, segments, batch);
+    d.spec[NN_ATTENTION_ACCUMULATE] = accumulate;
     d.binds = 6;
     d.bind[0] = nn_texel_bind(n->in[0]);
     d.bind[1] = as_texels(nn_dout_bind(n->out[0]));
@@ -192,6 +197,7 @@ const nn_op nn_op_attention = {
     .keep_in = 3,
     .keep_out = 3,
     .aux_out = 1u << 1,
+    .half_in = 1,
     .param_bytes = sizeof(nn_attention_params),
     .infer = infer,
     .forward = forward,
@@ -206,7 +212,8 @@ const nn_op nn_op_attention = {
 nn_tensor *nn_attention(nn_tape *tape, nn_tensor *qkv, nn_tensor *segments, nn_attention_params params)
 {
     nn_tensor *out[2];
-    qkv = nn_cast(tape, qkv, NN_F32);
+    if (params.head_dim % NN_HALF_COLS)
+        qkv = nn_cast(tape, qkv, NN_F32);
     nn_apply(tape, &nn_op_attention, &params, (nn_tensor *[]){qkv, segments}, 2, out);
     return out[0];
 }

@@ -59,7 +59,8 @@ static nn_attention_push push_of(const nn_node *n)
 static bool store(nn_exec *x, const nn_node *n, const nn_attention_push *push)
 {
     const nn_attention_params *p = &params_of(n)->attention;
-    nn_attention_plan plan = nn_attention_plan_for(vk_device_caps(nn_device(x)), NN_ATTENTION_FORWARD, p->head_dim);
+    nn_attention_plan plan =
+        nn_attention_plan_for(vk_device_caps(nn_device(x)), NN_ATTENTION_FORWARD, p->head_dim, NN_F32);
     uint32_t lanes = 64, vectors = push->queries * push->k_row;
     vk_dispatch d = {
         .kernel = "attention_store",
@@ -93,7 +94,8 @@ static bool attend(nn_exec *x, const nn_node *n, const nn_attention_push *push)
     nn_attention_params p = params_of(n)->attention;
     p.causal = true;
     p.open_prefix = push->open > 0;
-    nn_attention_plan plan = nn_attention_plan_for(vk_device_caps(nn_device(x)), NN_ATTENTION_FORWARD, p.head_dim);
+    nn_attention_plan plan =
+        nn_attention_plan_for(vk_device_caps(nn_device(x)), NN_ATTENTION_FORWARD, p.head_dim, NN_F32);
     vk_dispatch d;
     nn_attention_dispatch(&d, &plan, NN_ATTENTION_FORWARD, &p, push, false, 1);
     for (int i = 0; i < 3; i++)

@@ -5,12 +5,12 @@
 // queries. Groups: key tiles, key heads * CHUNKS, batch.
 #include "attention.glsl"
 
-layout(binding = 0) uniform usamplerBuffer qkv; // vec4 bits
-layout(binding = 1) uniform usamplerBuffer output_gradient; // vec4 bits, [B, T, heads, WIDTH]
+ROWS_IN(0, qkv)
+ROWS_IN(1, output_gradient) // [B, T, heads, WIDTH]
 layout(binding = 2, std430) readonly buffer Segments { int segments[]; }; // [B, T]
 layout(binding = 3, std430) readonly buffer Sums { float lse[]; };        // [B, heads, T]
 layout(binding = 4, std430) readonly buffer Deltas { float delta[]; };    // [B, heads, T]
-layout(binding = 5, std430) buffer Gradient { vec4 dqkv[]; };
+ROWS_OUT(5, gradient)
 
 uint lane, batch, chunk, key_head;
 
@@ -21,22 +21,22 @@ uint row_of(uint i)
 
 vec4 query(uint head, uint i, uint c)
 {
-    return uintBitsToFloat(texelFetch(qkv, int(row_of(i) * push.q_row + push.q_first + head * WIDTH + c)));
+    return qkv_at(row_of(i) * push.q_row + push.q_first + head * WIDTH, c);
 }
 
 vec4 key(uint j, uint c)
 {
-    return uintBitsToFloat(texelFetch(qkv, int(row_of(j) * push.k_row + push.k_first + key_head * WIDTH + c)));
+    return qkv_at(row_of(j) * push.k_row + push.k_first + key_head * WIDTH, c);
 }
 
 vec4 value(uint j, uint c)
 {
-    return uintBitsToFloat(texelFetch(qkv, int(row_of(j) * push.v_row + push.v_first + key_head * WIDTH + c)));
+    return qkv_at(row_of(j) * push.v_row + push.v_first + key_head * WIDTH, c);
 }
 
 vec4 dy(uint head, uint i, uint c)
 {
-    return uintBitsToFloat(texelFetch(output_gradient, int((row_of(i) * push.heads + head) * WIDTH + c)));
+    return output_gradient_at((row_of(i) * push.heads + head) * WIDTH, c);
 }
 
 int query_segment(uint i)
@@ -190,12 +190,6 @@ void attend(uint head, uint first, uint i, uint u)
     query_sums(dk, dp, u, chunk);
 }
 
-void add(uint at, vec4 gradient)
-{
-    vec4 before = push.accumulate != 0 ? dqkv[at] : vec4(0);
-    dqkv[at] = before + gradient;
-}
-
 void main()
 {
     lane = gl_LocalInvocationID.x;
@@ -219,14 +213,16 @@ void main()
         } while (++head < head_end);
         i = seek(i + TILE);
     } while (i < push.queries);
-    [[unroll]] for (uint r = 0; r < ROWS; r++) {
-        uint j = first + r * LANES;
-        if (j >= push.keys)
-            continue;
-        uint part = key_head * WIDTH + chunk * CHUNK;
-        [[unroll]] for (uint c = 0; c < CHUNK; c++) {
-            add(row_of(j) * push.k_row + push.k_first + part + c, push.scale * dk[r][c]);
-            add(row_of(j) * push.v_row + push.v_first + part + c, dv[r][c]);
+    uint at = key_head * WIDTH + chunk * CHUNK, end = at + CHUNK;
+    do {
+        [[unroll]] for (uint r = 0; r < ROWS; r++) {
+            uint j = first + r * LANES;
+            if (j < push.keys) {
+                store_gradient(row_of(j) * push.k_row + push.k_first + at, push.scale * dk[r][0]);
+                store_gradient(row_of(j) * push.v_row + push.v_first + at, dv[r][0]);
+            }
+            NEXT_VECTOR(dk[r]);
+            NEXT_VECTOR(dv[r]);
         }
-    }
+    } while (++at < end);
 }

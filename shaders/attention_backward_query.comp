@@ -5,13 +5,13 @@
 // CHUNKS, batch.
 #include "attention.glsl"
 
-layout(binding = 0) uniform usamplerBuffer qkv; // vec4 bits
-layout(binding = 1) uniform usamplerBuffer output_gradient; // vec4 bits, [B, T, heads, WIDTH]
-layout(binding = 2) uniform usamplerBuffer outputs;
+ROWS_IN(0, qkv)
+ROWS_IN(1, output_gradient) // [B, T, heads, WIDTH]
+ROWS_IN(2, outputs)
 layout(binding = 3, std430) readonly buffer Segments { int segments[]; }; // [B, T]
 layout(binding = 4, std430) readonly buffer Sums { float lse[]; };        // [B, heads, T]
 layout(binding = 5, std430) writeonly buffer Deltas { float delta[]; };   // [B, heads, T]
-layout(binding = 6, std430) buffer Gradient { vec4 dqkv[]; };
+ROWS_OUT(6, gradient)
 
 uint lane, batch, head, chunk, key_head;
 
@@ -22,27 +22,27 @@ uint row_of(uint i)
 
 vec4 query(uint i, uint c)
 {
-    return uintBitsToFloat(texelFetch(qkv, int(row_of(i) * push.q_row + push.q_first + head * WIDTH + c)));
+    return qkv_at(row_of(i) * push.q_row + push.q_first + head * WIDTH, c);
 }
 
 vec4 key(uint j, uint c)
 {
-    return uintBitsToFloat(texelFetch(qkv, int(row_of(j) * push.k_row + push.k_first + key_head * WIDTH + c)));
+    return qkv_at(row_of(j) * push.k_row + push.k_first + key_head * WIDTH, c);
 }
 
 vec4 value(uint j, uint c)
 {
-    return uintBitsToFloat(texelFetch(qkv, int(row_of(j) * push.v_row + push.v_first + key_head * WIDTH + c)));
+    return qkv_at(row_of(j) * push.v_row + push.v_first + key_head * WIDTH, c);
 }
 
 vec4 dy(uint i, uint c)
 {
-    return uintBitsToFloat(texelFetch(output_gradient, int((row_of(i) * push.heads + head) * WIDTH + c)));
+    return output_gradient_at((row_of(i) * push.heads + head) * WIDTH, c);
 }
 
 vec4 y(uint i, uint c)
 {
-    return uintBitsToFloat(texelFetch(outputs, int((row_of(i) * push.heads + head) * WIDTH + c)));
+    return outputs_at((row_of(i) * push.heads + head) * WIDTH, c);
 }
 
 int query_segment(uint i)
@@ -111,8 +111,12 @@ void main()
         bool inside = i < push.queries;
         row_lse[r] = inside ? lse[(batch * push.heads + head) * push.queries + i] * LOG2E : 0;
         row_delta[r] = 0;
-        for (uint c = 0; c < WIDTH; c++)
-            row_delta[r] += dot(y(i, c), dy(i, c));
+        uint c = 0;
+        do {
+            [[unroll]] for (uint d = 0; d < CHUNK; d++)
+                row_delta[r] += dot(y(i, c + d), dy(i, c + d));
+            c += CHUNK;
+        } while (c < WIDTH);
         if (inside && chunk == 0)
             delta[(batch * push.heads + head) * push.queries + i] = row_delta[r];
         [[unroll]] for (uint c = 0; c < CHUNK; c++)
@@ -127,14 +131,14 @@ void main()
             attend(first, j, u);
         j = seek(j + TILE, end);
     } while (j < end);
-    [[unroll]] for (uint r = 0; r < ROWS; r++) {
-        uint i = first + r * LANES;
-        if (i >= push.queries)
-            continue;
-        uint at = row_of(i) * push.q_row + push.q_first + head * WIDTH + chunk * CHUNK;
-        [[unroll]] for (uint c = 0; c < CHUNK; c++) {
-            vec4 before = push.accumulate != 0 ? dqkv[at + c] : vec4(0);
-            dqkv[at + c] = before + push.scale * dq[r][c];
+    uint c = 0;
+    do {
+        [[unroll]] for (uint r = 0; r < ROWS; r++) {
+            uint i = first + r * LANES;
+            if (i < push.queries)
+                store_gradient(row_of(i) * push.q_row + push.q_first + head * WIDTH + chunk * CHUNK + c,
+                               push.scale * dq[r][0]);
+            NEXT_VECTOR(dq[r]);
         }
-    }
+    } while (++c < CHUNK);
 }

@@ -5,11 +5,11 @@
 // CHUNKS, batch.
 #include "attention.glsl"
 
-layout(binding = 0) uniform usamplerBuffer queries; // vec4 bits, addressed by push.q_*
-layout(binding = 1) uniform usamplerBuffer keys;
-layout(binding = 2) uniform usamplerBuffer values;
+ROWS_IN(0, queries) // addressed by push.q_*
+ROWS_IN(1, keys)
+ROWS_IN(2, values)
 layout(binding = 3, std430) readonly buffer Segments { int segments[]; }; // [B, T]
-layout(binding = 4, std430) writeonly buffer Output { vec4 y[]; };        // [B, queries, heads, WIDTH]
+ROWS_OUT(4, y) // [B, queries, heads, WIDTH]
 layout(binding = 5, std430) writeonly buffer Sums { float lse[]; };       // [B, heads, queries]
 
 uint lane, batch, head, chunk, key_head;
@@ -17,20 +17,19 @@ uint lane, batch, head, chunk, key_head;
 vec4 query(uint i, uint c)
 {
     uint row = batch * push.queries + min(i, push.queries - 1);
-    return uintBitsToFloat(texelFetch(queries, int(row * push.q_row + push.q_first + head * WIDTH + c)));
+    return queries_at(row * push.q_row + push.q_first + head * WIDTH, c);
 }
 
 vec4 key(uint j, uint c)
 {
     uint row = batch * push.keys + min(j, push.keys - 1);
-    return uintBitsToFloat(texelFetch(keys, int(row * push.k_row + push.k_first + key_head * WIDTH + c)));
+    return keys_at(row * push.k_row + push.k_first + key_head * WIDTH, c);
 }
 
 vec4 value(uint j, uint c)
 {
     uint row = batch * push.keys + min(j, push.keys - 1);
-    uint at = row * push.v_row + push.v_first + key_head * WIDTH + chunk * CHUNK + c;
-    return uintBitsToFloat(texelFetch(values, int(at)));
+    return values_at(row * push.v_row + push.v_first + key_head * WIDTH + chunk * CHUNK, c);
 }
 
 int query_segment(uint i)
@@ -121,14 +120,19 @@ void main()
     } while (j < end);
     [[unroll]] for (uint r = 0; r < ROWS; r++) {
         uint i = first + r * LANES;
-        if (i >= push.queries)
-            continue;
-        bool padding = segment[r] < 0;
-        float share = padding ? 0 : 1 / sum[r];
-        uint at = ((batch * push.queries + i) * push.heads + head) * WIDTH + chunk * CHUNK;
-        [[unroll]] for (uint c = 0; c < CHUNK; c++)
-            y[at + c] = o[r][c] * share;
-        if (chunk == 0)
-            lse[(batch * push.heads + head) * push.queries + i] = padding ? 0 : (peak[r] + log2(sum[r])) * LN2;
+        shrink[r] = segment[r] < 0 ? 0 : 1 / sum[r]; // of padding nothing is left
+        if (i < push.queries && chunk == 0)
+            lse[(batch * push.heads + head) * push.queries + i] =
+                segment[r] < 0 ? 0 : (peak[r] + log2(sum[r])) * LN2;
     }
+    uint c = 0;
+    do {
+        [[unroll]] for (uint r = 0; r < ROWS; r++) {
+            uint i = first + r * LANES;
+            if (i < push.queries)
+                store_y(((batch * push.queries + i) * push.heads + head) * WIDTH + chunk * CHUNK + c,
+                        o[r][0] * shrink[r]);
+            NEXT_VECTOR(o[r]);
+        }
+    } while (++c < CHUNK);
 }

@@ -1,9 +1,10 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
+#extension GL_EXT_control_flow_attributes : require
 
 // Rotates the first `heads` heads of each row by position times frequency (`direction` -1: back, for gradients) and
-// copies the rest. A pair of columns is (2i, 2i + 1) where INTERLEAVED, else (i, i + head_units / 2). One invocation
-// per row and unit of a head: all heads share its angles.
+// copies the rest. A pair of columns is (2i, 2i + 1) where INTERLEAVED, else (i, i + half of the head). All heads share an
+// invocation's angles. (CPU drivers run a loop that is tested at its top once more than wanted.)
 #define PUSH_FIELDS uint heads, head_units; float direction; uint accumulate;
 #include "rows.glsl"
 #include "turn.glsl"
@@ -29,44 +30,39 @@ vec2 rotation(uint pair, int position)
 
 void main()
 {
+    // Where the partner of a column lies in the same unit, an invocation turns one unit of every head, else two.
+    const bool WITHIN = INTERLEAVED && WIDTH > 1u;
+    uint places = WITHIN ? head_units : head_units / 2u;
     uint i = flat_index();
-    if (i >= rows * head_units)
+    if (i >= rows * places)
         return;
-    uint row = i / head_units;
-    uint unit = i % head_units;
+    uint row = i / places;
+    uint place = i % places;
     int position = positions[row];
-    uint begin = row * units;
+    uint unit = row * units + (INTERLEAVED && !WITHIN ? 2u * place : place); // of head 0
+    uint partner = unit + (INTERLEAVED ? 1u : places);
 
-    // Of each column of this unit: its pair's cosine and sine, the sine with the sign of the partner's contribution.
     Unit cosine;
-    Unit sine;
-    uint half_units = head_units / 2u;
-    bool lower = INTERLEAVED ? (unit & 1u) == 0u : unit < half_units;
-    uint partner = INTERLEAVED ? unit ^ 1u : lower ? unit + half_units : unit - half_units;
-    if (INTERLEAVED && WIDTH > 1u) {
-        for (uint c = 0; c < WIDTH; c += 2) {
-            vec2 r = rotation((unit * WIDTH + c) / 2u, position);
-            COLUMN(cosine, c) = r.x;
-            COLUMN(cosine, c + 1u) = r.x;
-            COLUMN(sine, c) = -r.y;
-            COLUMN(sine, c + 1u) = r.y;
-        }
-    } else {
-        uint pair = INTERLEAVED ? unit / 2u : min(unit, partner) * WIDTH;
-        for (uint c = 0; c < WIDTH; c++) {
-            vec2 r = rotation(pair + c, position);
-            COLUMN(cosine, c) = r.x;
-            COLUMN(sine, c) = lower ? -r.y : r.y;
-        }
+    Unit sine; // WITHIN: with the sign of the partner's contribution
+    [[unroll]] for (uint c = 0; c < WIDTH; c++) {
+        vec2 r = rotation(WITHIN ? (place * WIDTH + c) / 2u : place * WIDTH + c, position);
+        COLUMN(cosine, c) = r.x;
+        COLUMN(sine, c) = WITHIN && c % 2u == 0u ? -r.y : r.y;
     }
     sine *= direction;
 
-    uint rotated = heads * head_units;
-    for (uint head = 0; head < rotated; head += head_units) {
-        Unit v = load_x(begin + head + unit);
-        Unit other = INTERLEAVED && WIDTH > 1u ? unit_swap(v) : load_x(begin + head + partner);
-        add_y(begin + head + unit, mul(v, cosine) + mul(other, sine), accumulate != 0u);
-    }
-    for (uint u = rotated + unit; u < units; u += head_units)
-        add_y(begin + u, load_x(begin + u), accumulate != 0u);
+    uint head = 0;
+    do {
+        Unit v = load_x(unit + head);
+        if (WITHIN) {
+            add_y(unit + head, mul(v, cosine) + mul(unit_swap(v), sine), accumulate != 0u);
+        } else {
+            Unit other = load_x(partner + head);
+            add_y(unit + head, mul(v, cosine) - mul(other, sine), accumulate != 0u);
+            add_y(partner + head, mul(other, cosine) + mul(v, sine), accumulate != 0u);
+        }
+        head += head_units;
+    } while (head < heads * head_units);
+    for (uint u = head + place; u < units; u += places)
+        add_y(row * units + u, load_x(row * units + u), accumulate != 0u);
 }

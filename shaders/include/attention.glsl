@@ -13,6 +13,9 @@
 // with all lanes masked (a loop of one turn takes twice its time): hence loops are tested at their end or unrolled, and
 // what is to be skipped is skipped by a loop (seek()).
 #extension GL_EXT_control_flow_attributes : require
+#ifdef WIDE
+#extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
+#endif
 #ifdef SHUFFLE
 #extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
@@ -28,6 +31,56 @@ layout(constant_id = 5) const uint CHUNKS = 1; // parts; their product is the he
 layout(constant_id = 6) const bool SEGMENTS = false;
 layout(constant_id = 7) const bool CAUSAL = false;
 layout(constant_id = 8) const bool OPEN = false; // rows of the prefix see each other both ways
+layout(constant_id = 9) const uint TYPE = 0; // of the rows and their gradients, enum nn_dtype
+layout(constant_id = 10) const bool ACCUMULATE = false; // gradients are added to
+
+#include "half.glsl"
+
+// Rows to be read: vec4 NAME_at(base, c) is the c-th vec4 from the vec4 `base` on. In 16 bits two make a texel: then
+// `base` is even.
+#define ROWS_IN(slot, NAME) \
+    layout(binding = slot) uniform usamplerBuffer NAME##_texels; \
+    vec4 NAME##_at(uint base, uint c) \
+    { \
+        if (TYPE == TYPE_F32) \
+            return uintBitsToFloat(texelFetch(NAME##_texels, int(base + c))); \
+        uvec4 texel = texelFetch(NAME##_texels, int(base / 2u + c / 2u)); \
+        return unpack_halves(TYPE, c % 2u == 0u ? texel.xy : texel.zw); \
+    }
+
+// Rows to be written: store_NAME(i, v) writes (or adds to) the i-th vec4. WIDE: CPU drivers with 64-bit integers, where
+// a store costs per component, whatever its size.
+#ifdef WIDE
+#define ROWS_OUT(slot, NAME) \
+    layout(binding = slot, std430) buffer NAME##Vectors { u64vec2 NAME##_vectors[]; }; \
+    layout(binding = slot, std430) buffer NAME##Halves { uint64_t NAME##_halves[]; }; \
+    void store_##NAME(uint i, vec4 v) \
+    { \
+        if (TYPE == TYPE_F32) { \
+            if (ACCUMULATE) { \
+                u64vec2 old = NAME##_vectors[i]; \
+                v += uintBitsToFloat(uvec4(unpackUint2x32(old.x), unpackUint2x32(old.y))); \
+            } \
+            uvec4 bits = floatBitsToUint(v); \
+            NAME##_vectors[i] = u64vec2(packUint2x32(bits.xy), packUint2x32(bits.zw)); \
+        } else { \
+            if (ACCUMULATE) \
+                v += unpack_halves(TYPE, unpackUint2x32(NAME##_halves[i])); \
+            NAME##_halves[i] = packUint2x32(pack_halves(TYPE, v)); \
+        } \
+    }
+#else
+#define ROWS_OUT(slot, NAME) \
+    layout(binding = slot, std430) buffer NAME##Vectors { vec4 NAME##_vectors[]; }; \
+    layout(binding = slot, std430) buffer NAME##Halves { uvec2 NAME##_halves[]; }; \
+    void store_##NAME(uint i, vec4 v) \
+    { \
+        if (TYPE == TYPE_F32) \
+            NAME##_vectors[i] = ACCUMULATE ? NAME##_vectors[i] + v : v; \
+        else \
+            NAME##_halves[i] = pack_halves(TYPE, ACCUMULATE ? unpack_halves(TYPE, NAME##_halves[i]) + v : v); \
+    }
+#endif
 
 const uint LANES = gl_WorkGroupSize.x;
 const uint WIDTH = CHUNK * CHUNKS; // vec4s of one head
@@ -40,7 +93,6 @@ layout(push_constant) uniform Push {
     uint q_row, k_row, v_row;         // vec4s from one row to the next
     uint q_first, k_first, v_first;   // vec4s before head 0
     float scale;
-    uint accumulate;                  // gradients are added to
 } push;
 
 const float LOG2E = 1.44269504088896341;

@@ -1,5 +1,5 @@
 // Tiles of keys and values for kernels whose lanes own query rows. The includer defines lane, key(), value() and
-// key_segment(), VALUE_PARTS (of how many parts the rows of the tile of values are) and the like of attention_tile.glsl.
+// key_segment(), VALUE_PARTS (how many parts the rows of the tile of values have) and START if it needs it.
 #include "attention_tile.glsl"
 
 DEFINE_TILE(key, CHUNKS)

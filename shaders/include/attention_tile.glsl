@@ -77,3 +77,9 @@ const uint OPEN_SCORES = BLOCK < 4 ? BLOCK : 4; // times ROWS sums
     }
 
 #endif
+
+// Moves the next one to the front: for loops that store one vector per turn. They are not unrolled, because a store is
+// so much code that a CPU driver would take longer to compile it than to run it.
+#define NEXT_VECTOR(vectors) \
+    [[unroll]] for (uint next = 1; next < CHUNK; next++) \
+        vectors[next - 1] = vectors[next]

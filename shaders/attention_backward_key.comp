@@ -208,8 +208,11 @@ void main()
         uint head = key_head * push.group, head_end = head + push.group;
         do {
             open_tile(head, i);
-            [[unroll]] for (uint u = 0; u < TILE; u += BLOCK)
+            uint u = 0;
+            do {
                 attend(head, first, i, u);
+                u += BLOCK;
+            } while (u < TILE);
         } while (++head < head_end);
         i = seek(i + TILE);
     } while (i < push.queries);

@@ -127,8 +127,11 @@ void main()
     uint j = seek(0, end);
     do {
         open_tile(j);
-        [[unroll]] for (uint u = 0; u < TILE; u += BLOCK)
+        uint u = 0;
+        do {
             attend(first, j, u);
+            u += BLOCK;
+        } while (u < TILE);
         j = seek(j + TILE, end);
     } while (j < end);
     uint c = 0;

@@ -114,8 +114,11 @@ void main()
     uint j = seek(0, end);
     do {
         open_tile(j);
-        [[unroll]] for (uint u = 0; u < TILE; u += BLOCK)
+        uint u = 0;
+        do {
             attend(first, j, u);
+            u += BLOCK;
+        } while (u < TILE);
         j = seek(j + TILE, end);
     } while (j < end);
     [[unroll]] for (uint r = 0; r < ROWS; r++) {

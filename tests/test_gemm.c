@@ -416,13 +416,24 @@ static void test_many_tiles(void **state)
     }
 }
 
-/* More terms than lavapipe's longest loop. */
+/* Long rows, whole texels and not, which take more terms in a turn; more terms than lavapipe's longest loop. */
 static void test_many_terms(void **state)
 {
+    static const struct {
+        enum nn_gemm_layout layout;
+        uint32_t m, n, k;
+        bool accumulate;
+    } rows[] = {
+        {NN_GEMM_NT, 20, 36, 1036, false},
+        {NN_GEMM_NT, 9, 10, 1030, true},
+        {NN_GEMM_TN, 4, 4, 300000, true},
+    };
     (void)state;
-    trial t = make_trial(NN_GEMM_TN, PLAIN, 4, 4, 300000, true);
-    assert_true(try_variants(&t) > 0);
-    free_trial(&t);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        trial t = make_trial(rows[i].layout, PLAIN, rows[i].m, rows[i].n, rows[i].k, rows[i].accumulate);
+        assert_true(try_variants(&t) > 0);
+        free_trial(&t);
+    }
 }
 
 /* In parts, as where a device cannot bind whole operands. */

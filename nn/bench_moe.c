@@ -8,7 +8,7 @@
 #include "base/random.h"
 #include "nn/layers.h"
 
-const char *const nn_bench_moe_names[] = {"dense", "routed", "routed, Zipf", "competing"};
+const char *const nn_bench_moe_names[] = {"dense", "routed", "routed, Zipf", "competing", "competing, recomputed"};
 
 enum { WARM_UP = 2, MOST_RUNS = 200 };
 
@@ -86,6 +86,11 @@ static bool write_tokens(trial *t)
     return ok;
 }
 
+static bool competes(const trial *t)
+{
+    return t->kind == NN_BENCH_COMPETING || t->kind == NN_BENCH_RECOMPUTING;
+}
+
 /* ---- passes ------------------------------------------------------------------------------------------------------ */
 
 static bool make(trial *t)
@@ -94,6 +99,8 @@ static bool make(trial *t)
     nn_moe_config c = {.experts = s->experts, .top_k = s->top_k, .hidden = s->hidden, .balance_loss_coef = 0.01f,
                        .router_z_loss_coef = 0.001f, .router_loss_coef = 0.01f, .diversity_loss_coef = 0.01f,
                        .bal_comp_loss_coef = 0.01f};
+    if (t->kind == NN_BENCH_RECOMPUTING)
+        c.competition_memory = NN_COMPETITION_RECOMPUTE;
     t->params = nn_params_new(t->device);
     t->tape = nn_tape_new(t->device);
     if (!t->params || !t->tape)
@@ -125,7 +132,7 @@ static bool record_pass(trial *t)
         return nn_tape_run(t->tape, roots, 1);
     }
     nn_moe_result r;
-    if (!nn_moe_forward(t->tape, &t->moe, x, true, t->kind == NN_BENCH_COMPETING, &r))
+    if (!nn_moe_forward(t->tape, &t->moe, x, true, competes(t), &r))
         return false;
     roots[0] = (nn_root){r.output, 1, NULL};
     for (int k = 0; k < NN_MOE_LOSSES; k++)
@@ -149,7 +156,7 @@ static bool run_pass(trial *t, double *ns)
 static double arithmetic(const trial *t)
 {
     const nn_bench_moe_shape *s = t->shape;
-    double evaluated = t->kind == NN_BENCH_COMPETING ? s->experts : s->top_k;
+    double evaluated = competes(t) ? s->experts : s->top_k;
     return 12.0 * s->sequences * s->tokens * s->width * s->hidden * evaluated;
 }
 

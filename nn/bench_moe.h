@@ -11,16 +11,17 @@ typedef struct nn_bench_moe_shape {
 } nn_bench_moe_shape;
 
 enum nn_bench_moe_kind {
-    NN_BENCH_DENSE,     /* one block of hidden width K H: the routed layer's arithmetic without routing */
-    NN_BENCH_ROUTED,    /* every expert gets about as many tokens */
-    NN_BENCH_SKEWED,    /* expert e gets tokens in proportion to 1 / (e + 1): Zipf's law */
-    NN_BENCH_COMPETING, /* all experts see all tokens */
+    NN_BENCH_DENSE,       /* one block of hidden width K H: the routed layer's arithmetic without routing */
+    NN_BENCH_ROUTED,      /* every expert gets about as many tokens */
+    NN_BENCH_SKEWED,      /* expert e gets tokens in proportion to 1 / (e + 1): Zipf's law */
+    NN_BENCH_COMPETING,   /* all experts see all tokens */
+    NN_BENCH_RECOMPUTING, /* the same, with competition_memory "recompute" */
     NN_BENCH_MOE_KINDS,
 };
 extern const char *const nn_bench_moe_names[]; /* of the kinds */
 
 typedef struct nn_bench_moe_result {
-    nn_timing time;      /* flops: of the experts' products, forward and backward */
+    nn_timing time;      /* flops: of the experts' products, forward and backward, none of them twice */
     uint64_t dispatches; /* of one pass */
     uint64_t peak_bytes; /* device memory beyond parameters and inputs */
 } nn_bench_moe_result;

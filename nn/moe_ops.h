@@ -56,7 +56,7 @@ typedef struct nn_competition_params {
     int32_t affinity;   /* enum nn_affinity_kind */
     int32_t top_k;
     int32_t recompute; /* keep nothing of the experts but affinities and winners; evaluate them again in backward */
-    int32_t chunk;     /* experts evaluated at a time where recomputing; 0: a few tens of megabytes of them */
+    int32_t chunk;     /* experts evaluated at a time where recomputing; 0: a quarter of them, or less */
 } nn_competition_params;
 
 typedef struct nn_competition_result {

@@ -101,14 +101,16 @@ static uint32_t aligned_experts(vk_device *device, const nn_ffn_shape *s)
     return step;
 }
 
-/* Experts at a time: all where their values are stored, else what the parameters say or a few tens of megabytes. */
+/* Experts at a time: all where their values are stored, else what the parameters say or a quarter of them, fewer where
+ * that were more than a few tens of megabytes. */
 static uint32_t chunk_experts(vk_device *device, const nn_node *n, const nn_ffn_shape *s)
 {
     if (!params_of(n)->recompute)
         return s->experts;
     uint64_t hidden = (s->gated ? 3 : 2) * bytes_of(s->hidden_type, s->rows, s->hidden);
     uint64_t each = output_bytes(s) + hidden, step = aligned_experts(device, s);
-    uint64_t wanted = params_of(n)->chunk ? (uint64_t)params_of(n)->chunk : CHUNK_BYTES / each;
+    uint64_t quarter = (s->experts + 3) / 4, fit = CHUNK_BYTES / each;
+    uint64_t wanted = params_of(n)->chunk ? (uint64_t)params_of(n)->chunk : quarter < fit ? quarter : fit;
     uint64_t count = wanted > step ? wanted / step * step : step;
     return (uint32_t)(count < s->experts ? count : s->experts);
 }

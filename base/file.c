@@ -188,15 +188,6 @@ bool cs_remove_folder(const char *path)
     return ok;
 }
 
-void cs_discard_folder(const char *path)
-{
-    char *why = cs_strdup(cs_error());
-    cs_remove_folder(path);
-    if (why)
-        cs_fail("%s", why);
-    free(why);
-}
-
 bool cs_sync_folder(const char *path)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY);
@@ -218,6 +209,109 @@ bool cs_is_file(const char *path)
 {
     struct stat st;
     return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
+/* ---- folders that appear whole ------------------------------------------------------------------------------------ */
+
+struct cs_folder {
+    char *path, *temporary, *aside;
+};
+
+/* Without the slashes at its end. */
+static char *trimmed(const char *path)
+{
+    char *name = cs_strdup(path);
+    for (size_t n = name ? strlen(name) : 0; n > 1 && name[n - 1] == '/'; n--)
+        name[n - 1] = 0;
+    return name;
+}
+
+/* "<path>.<suffix>-<pid>" */
+static char *beside(const char *path, const char *suffix)
+{
+    size_t size = strlen(path) + strlen(suffix) + 32;
+    char *name = cs_alloc(size, 1, "a folder name");
+    if (name)
+        snprintf(name, size, "%s.%s-%ld", path, suffix, (long)getpid());
+    return name;
+}
+
+static bool is_free(const char *path)
+{
+    DIR *d = opendir(path);
+    if (!d)
+        return errno == ENOENT || cs_fail("%s: exists already: %s", path, strerror(errno));
+    bool empty = true;
+    for (struct dirent *e; (e = readdir(d));)
+        empty = empty && (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."));
+    closedir(d);
+    return empty || cs_fail("%s: exists already and is not empty", path);
+}
+
+static void folder_free(cs_folder *f)
+{
+    free(f->path);
+    free(f->temporary);
+    free(f->aside);
+    free(f);
+}
+
+cs_folder *cs_folder_begin(const char *path, bool replace)
+{
+    if (!replace && !is_free(path))
+        return NULL;
+    cs_folder *f = cs_alloc(1, sizeof *f, "a folder");
+    if (!f)
+        return NULL;
+    f->path = trimmed(path);
+    if (f->path && (f->temporary = beside(f->path, "tmp")) && (f->aside = beside(f->path, "old")) &&
+        cs_make_folder(f->temporary))
+        return f;
+    folder_free(f);
+    return NULL;
+}
+
+const char *cs_folder_path(const cs_folder *f)
+{
+    return f->temporary;
+}
+
+/* Renames into place; what stood there is moved aside first. */
+static bool put_in_place(const cs_folder *f, bool *replaced)
+{
+    *replaced = rename(f->path, f->aside) == 0;
+    if (!*replaced && errno != ENOENT)
+        return cs_fail("%s: cannot replace: %s", f->path, strerror(errno));
+    if (rename(f->temporary, f->path) == 0)
+        return true;
+    cs_fail("%s: cannot make the folder: %s", f->path, strerror(errno));
+    if (*replaced)
+        rename(f->aside, f->path);
+    return false;
+}
+
+bool cs_folder_commit(cs_folder *f)
+{
+    bool replaced;
+    if (!cs_sync_folder(f->temporary) || !put_in_place(f, &replaced)) {
+        cs_folder_abort(f);
+        return false;
+    }
+    bool ok = cs_sync_parent(f->path) && (!replaced || cs_remove_folder(f->aside));
+    folder_free(f);
+    return ok;
+}
+
+void cs_folder_abort(cs_folder *f)
+{
+    if (!f)
+        return;
+    char *why = cs_strdup(cs_error());
+    cs_remove_folder(f->temporary);
+    if (why)
+        cs_fail("%s", why);
+    free(why);
+    folder_free(f);
 }
 
 char *cs_join(const char *folder, const char *name)

@@ -35,8 +35,21 @@ bool cs_write_unsynced(const char *path, const void *data, size_t bytes);
 bool cs_make_folder(const char *path);
 /* Removes a folder and the plain files and folders in it; a missing one is fine. */
 bool cs_remove_folder(const char *path);
-/* The same for what a failed attempt has left, keeping the error that made it fail. */
-void cs_discard_folder(const char *path);
+/* A folder being made beside its final name, where it appears whole or not at all. */
+typedef struct cs_folder cs_folder;
+
+/* Makes `path`.tmp-<pid> to write into. What stands at `path` must be an empty folder or nothing, unless `replace`; NULL
+ * with the error set, before any work is done, where it is something else. */
+cs_folder *cs_folder_begin(const char *path, bool replace);
+/* Where to write meanwhile. */
+const char *cs_folder_path(const cs_folder *folder);
+/* Syncs the folder, renames it to its final name, syncs the parent and removes what stood there before; frees. Its files
+ * are the caller's to sync. On failure the temporary folder is gone, what stood there is there still and the error is
+ * set. */
+bool cs_folder_commit(cs_folder *folder);
+/* Drops the temporary folder, keeping the error; frees. NULL is fine. */
+void cs_folder_abort(cs_folder *folder);
+
 /* Makes earlier renames in this folder durable. */
 bool cs_sync_folder(const char *path);
 /* The same for the folder that the path stands in. */

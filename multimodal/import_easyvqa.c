@@ -1,6 +1,5 @@
 #include "multimodal/import_easyvqa.h"
 
-#include <errno.h>
 #include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -157,38 +156,15 @@ static bool import_split(const char *source, const char *target, const char *spl
     return ok;
 }
 
-/* The target without slashes at its end, so that the temporary folder stands beside it. */
-static char *trimmed(const char *target)
-{
-    char *path = cs_strdup(target);
-    size_t n = path ? strlen(path) : 0;
-    while (n > 1 && path[n - 1] == '/')
-        path[--n] = 0;
-    return path;
-}
-
-/* rename() replaces an empty folder and refuses any other. */
-static bool move_into_place(const char *temporary, const char *target)
-{
-    if (rename(temporary, target) == 0)
-        return true;
-    return cs_fail("%s: cannot make the data set here: %s", target,
-                   errno == ENOTEMPTY || errno == EEXIST ? "the folder exists and is not empty" : strerror(errno));
-}
-
 bool mm_import_easyvqa(const char *source, const char *target, mm_import_counts counts[2])
 {
     counts[0] = counts[1] = (mm_import_counts){0};
-    char *final = trimmed(target), *temporary = final ? format_text("%s.tmp-%ld", final, (long)getpid()) : NULL;
-    bool ok = temporary && cs_make_folder(temporary) && import_split(source, temporary, "train", &counts[0]) &&
-              import_split(source, temporary, "test", &counts[1]);
-    if (ok) {
+    cs_folder *f = cs_folder_begin(target, false);
+    if (f && import_split(source, cs_folder_path(f), "train", &counts[0]) &&
+        import_split(source, cs_folder_path(f), "test", &counts[1])) {
         sync(); /* the pictures, all at once, before the name that says they are there */
-        ok = move_into_place(temporary, final);
+        return cs_folder_commit(f);
     }
-    if (!ok && temporary)
-        cs_discard_folder(temporary);
-    free(temporary);
-    free(final);
-    return ok;
+    cs_folder_abort(f);
+    return false;
 }

@@ -109,19 +109,10 @@ static bool write_parts(const char *folder, const mm_model *m, const mm_tokenize
 bool mm_checkpoint_write(const char *folder, const mm_model *model, const mm_tokenizer *tokenizer,
                          const nn_train_state *state)
 {
-    char temporary[4096];
-    if (cs_is_folder(folder) || cs_is_file(folder))
-        return cs_fail("%s: exists already", folder);
-    if ((size_t)snprintf(temporary, sizeof temporary, "%s.tmp-%ld", folder, (long)getpid()) >= sizeof temporary)
-        return cs_fail("%s: the path is too long", folder);
-    if (!cs_make_folder(temporary))
-        return false;
-    bool ok = write_parts(temporary, model, tokenizer, state) && cs_sync_folder(temporary);
-    if (ok && rename(temporary, folder) != 0)
-        ok = cs_fail("%s: cannot rename: %s", folder, strerror(errno));
-    if (ok)
-        return cs_sync_parent(folder);
-    cs_discard_folder(temporary);
+    cs_folder *f = cs_folder_begin(folder, false);
+    if (f && write_parts(cs_folder_path(f), model, tokenizer, state))
+        return cs_folder_commit(f);
+    cs_folder_abort(f);
     return false;
 }
 

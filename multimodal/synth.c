@@ -140,47 +140,15 @@ static bool may_replace(const char *folder)
            cs_fail("%s: the folder holds something else; name a new or empty one", folder);
 }
 
-/* Puts the finished folder in its place; the earlier one is moved aside first and removed last. */
-static bool put_in_place(const char *built, const char *folder, const char *aside)
-{
-    bool replaced = cs_is_folder(folder);
-    if (replaced && rename(folder, aside) != 0)
-        return cs_fail("%s: cannot replace: %s", folder, strerror(errno));
-    if (rename(built, folder) != 0) {
-        cs_fail("%s: cannot make the folder: %s", folder, strerror(errno));
-        if (replaced)
-            rename(aside, folder);
-        return false;
-    }
-    return !replaced || cs_remove_folder(aside);
-}
-
-/* "<folder>.<suffix>-<pid>", without the slashes that may end `folder`. */
-static char *beside(const char *folder, const char *suffix)
-{
-    size_t length = strlen(folder), size = length + strlen(suffix) + 32;
-    while (length > 1 && folder[length - 1] == '/')
-        length--;
-    char *path = cs_alloc(size, 1, "a folder name");
-    if (path)
-        snprintf(path, size, "%.*s.%s-%ld", (int)length, folder, suffix, (long)getpid());
-    return path;
-}
-
 bool mm_synth_write(const mm_synth_options *options)
 {
     if (options->images == 0)
         return cs_fail("%s: a data set needs at least one picture", options->folder);
     if (!may_replace(options->folder))
         return false;
-    char *built = beside(options->folder, "tmp"), *aside = beside(options->folder, "old");
-    bool ok = built && aside;
-    if (ok) {
-        ok = cs_make_folder(built) && write_all(options, built) && put_in_place(built, options->folder, aside);
-        if (!ok)
-            cs_discard_folder(built);
-    }
-    free(built);
-    free(aside);
-    return ok;
+    cs_folder *f = cs_folder_begin(options->folder, true);
+    if (f && write_all(options, cs_folder_path(f)))
+        return cs_folder_commit(f);
+    cs_folder_abort(f);
+    return false;
 }

@@ -220,6 +220,59 @@ static void random_is_uniform(void **state)
     assert_true(moved);
 }
 
+static bool has_file(const char *in, const char *name)
+{
+    char *path = cs_join(in, name);
+    bool found = cs_is_file(path);
+    free(path);
+    return found;
+}
+
+static void put_file(const char *in, const char *name)
+{
+    char *path = cs_join(in, name);
+    assert_true(cs_write_file(path, "x", 1));
+    free(path);
+}
+
+static void folders_appear_whole(void **state)
+{
+    (void)state;
+    char *target = cs_join(folder, "made"), *slashes = cs_join(folder, "made//"), *file = cs_join(folder, "a file");
+    cs_folder *f = cs_folder_begin(slashes, false);
+    assert_non_null(f);
+    put_file(cs_folder_path(f), "first");
+    assert_false(cs_is_folder(target));
+    assert_true(cs_folder_commit(f));
+    assert_true(has_file(target, "first"));
+    /* What stands there is noticed before the work, unless it may go. */
+    assert_null(cs_folder_begin(target, false));
+    assert_non_null(strstr(cs_error(), "made: exists already and is not empty"));
+    put_file(folder, "a file");
+    assert_null(cs_folder_begin(file, false));
+    assert_non_null(strstr(cs_error(), "a file: exists already"));
+    f = cs_folder_begin(target, true);
+    assert_non_null(f);
+    put_file(cs_folder_path(f), "second");
+    assert_true(has_file(target, "first"));
+    assert_true(cs_folder_commit(f));
+    assert_true(has_file(target, "second") && !has_file(target, "first"));
+    /* Given up: the error stays, what was there stays, nothing else is left behind. */
+    f = cs_folder_begin(target, true);
+    assert_non_null(f);
+    char *temporary = cs_strdup(cs_folder_path(f));
+    put_file(temporary, "third");
+    cs_fail("the reason");
+    cs_folder_abort(f);
+    assert_string_equal(cs_error(), "the reason");
+    assert_true(!cs_is_folder(temporary) && has_file(target, "second"));
+    assert_null(cs_folder_begin("/proc/none/here", false));
+    free(temporary);
+    free(target);
+    free(slashes);
+    free(file);
+}
+
 static void trace_collects_while_it_is_on(void **state)
 {
     (void)state;
@@ -256,6 +309,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(writer_replaces, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(writer_fails_cleanly, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(folders, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(folders_appear_whole, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(trace_collects_while_it_is_on, make_folder, remove_folder),
         cmocka_unit_test(philox_vectors),
         cmocka_unit_test(random_is_uniform),

@@ -247,7 +247,7 @@ static void easyvqa_becomes_one_sample_per_picture(void **state)
     assert_string_equal(d->samples[1].turns[1].question, "a box?");
     mm_dataset_close(d);
     assert_false(mm_import_easyvqa(in_folder("easy"), in_folder("imported"), counts));
-    assert_non_null(strstr(cs_error(), "imported: cannot make the data set here: the folder exists and is not empty"));
+    assert_non_null(strstr(cs_error(), "imported: exists already and is not empty"));
 }
 
 static void a_failed_import_leaves_nothing(void **state)

@@ -151,8 +151,9 @@ static uint32_t first_entries(const vk_caps *caps, const nn_gemm *g)
 {
     uint32_t count = g->groups ? g->groups : (uint32_t)nn_gemm_entries(g), step = 1;
     uint32_t align = caps->storage_align > caps->texel_align ? caps->storage_align : caps->texel_align;
-    uint64_t bytes = (uint64_t)g->a_stride * nn_dtype_size(g->a_type) | (uint64_t)g->b_stride * nn_dtype_size(g->b_type) |
-                     (uint64_t)g->c_stride * nn_dtype_size(g->c_type);
+    uint64_t bytes = (uint64_t)g->a_stride * nn_dtype_size(g->a_type);
+    bytes |= (uint64_t)g->b_stride * nn_dtype_size(g->b_type);
+    bytes |= (uint64_t)g->c_stride * nn_dtype_size(g->c_type);
     if (g->other.block)
         bytes |= (uint64_t)g->c_stride * nn_dtype_size(g->other_type);
     if (g->extra.block)

@@ -38,8 +38,7 @@ typedef struct nn_gemm {
     vk_range other, extra; /* shaped like C; `other` may be C itself */
     enum nn_dtype other_type, extra_type;
 
-    /* I32, from inside A or B: row i of A (NT, NN) or of B (TN) is row rows[i] of what is given. None: row i. Not with a
-     * batch. */
+    /* I32: row i of A (NT, NN) or of B (TN) is row rows[i] of what is given. None: row i. Not with a batch. */
     vk_range rows;
 
     /* Entries lie this many elements apart; 0 shares one matrix among all. 0 entries means 1. */

@@ -151,7 +151,7 @@ static void shape_workgroup(const nn_gemm *g, push *p, uint64_t most, uint32_t c
  * one makes several neighbouring tiles, as long as there are enough workgroups for many cores. */
 static bool plan_groups(const vk_caps *caps, const nn_gemm *g, const nn_gemm_variant *v, push *p, uint32_t groups[3])
 {
-    enum { ENOUGH = 128, MOST = 8 };
+    enum { ENOUGH = 64, MOST = 8, MOST_SHORT = 16, SHORT_SUM = 128 };
     uint32_t height = v->height, width = v->texel ? 4 * caps->subgroup_size : v->width;
     bool by_rows = g->groups && g->layout != NN_GEMM_TN;
     /* A group's last tile may be a partial one: at most groups - 1 tiles more than without groups. */
@@ -161,7 +161,8 @@ static bool plan_groups(const vk_caps *caps, const nn_gemm *g, const nn_gemm_var
     groups[2] = g->groups && !by_rows ? g->groups : g->sum_batch ? 1 : (uint32_t)nn_gemm_entries(g);
     uint64_t tiles = (uint64_t)row_tiles * column_tiles * groups[2];
     uint64_t turns = p->segments * ((uint64_t)p->terms * v->turns / 64 + 1) + TURNS_AROUND + g->groups;
-    uint32_t most = caps->type == VK_TYPE_CPU ? clamp(MAX_TURNS / turns, 1, MOST) : 1;
+    uint32_t wanted = p->terms > SHORT_SUM ? MOST : MOST_SHORT;
+    uint32_t most = caps->type == VK_TYPE_CPU ? clamp(MAX_TURNS / turns, 1, wanted) : 1;
     shape_workgroup(g, p, clamp(tiles / ENOUGH, 1, most), column_tiles, row_tiles);
     if (row_tiles / p->row_tiles >= caps->max_groups[1])
         p->row_tiles = ceil_div(row_tiles, caps->max_groups[1]);

@@ -37,7 +37,7 @@ vec4 sum[RM];
 vec4 av[RM * TERMS / SG / 4]; // A's part of this lane in a turn; see a_value()
 vec4 bv[TERMS];               // B's four columns of this lane
 
-// ---- A ---------------------------------------------------------------------------------------------------------------
+// ---- A --------------------------------------------------------------------------------------------------------------
 
 // Where NT and NN: values next to each other are terms; lane l fetches rows l, SG + l, ... TN: they are rows; runs of
 // them go round the lanes, term by term.
@@ -88,7 +88,7 @@ void fetch_a(uint start[A_FETCHES], uint i, uint end)
     }
 }
 
-// ---- B ---------------------------------------------------------------------------------------------------------------
+// ---- B --------------------------------------------------------------------------------------------------------------
 
 const uint B_RUN = B_TYPE == TYPE_F32 || !B_ALIGNED ? 4 : 8;
 
@@ -147,7 +147,7 @@ void fetch_b_rows(uint start, uint i, uint last)
     }
 }
 
-// ---- the tile --------------------------------------------------------------------------------------------------------
+// ---- the tile -------------------------------------------------------------------------------------------------------
 
 // Rows and columns beyond the edge come out as anything, terms beyond the end count as 0.
 void multiply(Tile tile, uint column, uint a_base, uint b_base)

@@ -12,7 +12,7 @@ typedef struct nn_bench {
     double enough;    /* nanoseconds of measured time after which no further run starts */
 } nn_bench;
 
-enum { NN_BENCH_MOST = 50, NN_BENCH_GROUPS = 64 };
+enum { NN_BENCH_MOST = 50, NN_BENCH_GROUPS = 64, NN_BENCH_VARIANTS = 16 };
 /* quick: to see that everything runs, or for a first impression. */
 nn_bench nn_bench_on(vk_device *device, bool quick);
 
@@ -67,6 +67,18 @@ typedef struct nn_bench_product {
 
 /* A product of normal random values. t->runs = 0 where no variant can run it. */
 bool nn_bench_gemm(const nn_bench *b, const nn_bench_product *p, nn_timing *t);
+
+/* The times of every variant on a product, fastest first. */
+typedef struct nn_bench_contest {
+    nn_bench_product product;
+    struct {
+        const char *variant;
+        double ns; /* median */
+    } times[NN_BENCH_VARIANTS];
+    int count;
+    const char *taken; /* the variant that the product gets by itself */
+} nn_bench_contest;
+bool nn_bench_variants(const nn_bench *b, const nn_bench_product *p, nn_bench_contest *contest);
 
 /* ---- operators (nn/bench_op.c) ---------------------------------------------------------------------------------- */
 

@@ -2,6 +2,7 @@
 #include "nn/bench.h"
 
 #include "base/error.h"
+#include "nn/gemm_internal.h"
 
 typedef struct product {
     vk_device *device;
@@ -55,14 +56,62 @@ static bool make(product *p, const nn_bench_product *shape, nn_timing *t)
            (!shape->groups || (g->offsets.block && upload_offsets(p->device, g->offsets, tn ? g->k : g->m, g->groups)));
 }
 
+static void release(product *p)
+{
+    vk_free(p->device, &p->g.a);
+    vk_free(p->device, &p->g.b);
+    vk_free(p->device, &p->g.c);
+    vk_free(p->device, &p->g.offsets);
+}
+
+static bool failed(const nn_bench_product *shape)
+{
+    return cs_fail_in("benchmark of a product of %u x %u x %u", shape->m, shape->n, shape->k);
+}
+
 bool nn_bench_gemm(const nn_bench *b, const nn_bench_product *shape, nn_timing *t)
 {
     product p = {b->device, shape_of(shape)};
     *t = (nn_timing){0};
     bool ok = make(&p, shape, t) && nn_bench_device_time(b, run, &p, t);
-    vk_free(b->device, &p.g.a);
-    vk_free(b->device, &p.g.b);
-    vk_free(b->device, &p.g.c);
-    vk_free(b->device, &p.g.offsets);
-    return ok || cs_fail_in("benchmark of a product of %u x %u x %u", shape->m, shape->n, shape->k);
+    release(&p);
+    return ok || failed(shape);
+}
+
+/* Puts a time where it belongs. */
+static void enter(nn_bench_contest *c, const char *variant, double ns)
+{
+    int at = c->count++;
+    for (; at > 0 && c->times[at - 1].ns > ns; at--)
+        c->times[at] = c->times[at - 1];
+    c->times[at].variant = variant;
+    c->times[at].ns = ns;
+}
+
+static bool time_variants(const nn_bench *b, product *p, nn_bench_contest *c)
+{
+    const nn_gemm_variant *taken = nn_gemm_choose(b->device, &p->g);
+    if (!taken)
+        return false;
+    c->taken = taken->name;
+    for (int i = 0; nn_gemm_variant_name(i) && c->count < NN_BENCH_VARIANTS; i++) {
+        nn_timing t = {0};
+        p->g.variant = nn_gemm_variant_name(i);
+        if (!nn_gemm_variant_suits(b->device, p->g.variant, &p->g))
+            continue;
+        if (!nn_bench_device_time(b, run, p, &t))
+            return false;
+        enter(c, p->g.variant, t.median);
+    }
+    return true;
+}
+
+bool nn_bench_variants(const nn_bench *b, const nn_bench_product *shape, nn_bench_contest *contest)
+{
+    product p = {b->device, shape_of(shape)};
+    nn_timing t;
+    *contest = (nn_bench_contest){.product = *shape};
+    bool ok = make(&p, shape, &t) && time_variants(b, &p, contest);
+    release(&p);
+    return ok || failed(shape);
 }

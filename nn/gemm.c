@@ -233,20 +233,37 @@ static bool halve(const vk_caps *caps, const nn_gemm *g, nn_gemm *first, nn_gemm
                    g->label ? g->label : "", g->m, g->n, g->k, (unsigned long long)caps->max_storage_range);
 }
 
+static bool run(vk_device *device, const nn_gemm *g);
+
 static bool run_halves(vk_device *device, const nn_gemm *g)
 {
     nn_gemm first = *g, rest = *g;
-    return halve(vk_device_caps(device), g, &first, &rest) && nn_gemm_run(device, &first) &&
-           nn_gemm_run(device, &rest);
+    return halve(vk_device_caps(device), g, &first, &rest) && run(device, &first) && run(device, &rest);
 }
 
-bool nn_gemm_run(vk_device *device, const nn_gemm *g)
+static bool run(vk_device *device, const nn_gemm *g)
 {
     const vk_caps *caps = vk_device_caps(device);
     if (g->m == 0 || g->n == 0)
         return true;
-    const nn_gemm_variant *v = check(g) ? nn_gemm_choose(caps, g) : NULL;
+    const nn_gemm_variant *v = check(g) ? nn_gemm_choose(device, g) : NULL;
     if (!v)
         return false;
     return fits(caps, g, v) ? run_windows(device, g, v) : run_halves(device, g);
+}
+
+static nn_gemm_observer *observe;
+static void *observe_with;
+
+void nn_gemm_observe(nn_gemm_observer *observer, void *with)
+{
+    observe = observer;
+    observe_with = with;
+}
+
+bool nn_gemm_run(vk_device *device, const nn_gemm *g)
+{
+    if (observe)
+        observe(observe_with, g);
+    return run(device, g);
 }

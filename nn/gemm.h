@@ -64,6 +64,11 @@ typedef struct nn_gemm {
  * than a device binds) take no epilogue and an f32 C. */
 bool nn_gemm_run(vk_device *device, const nn_gemm *g);
 
+/* Called with every product that nn_gemm_run() gets, before it is cut up, until another is set; NULL: none. For tuning,
+ * from the one thread that runs products. */
+typedef void nn_gemm_observer(void *with, const nn_gemm *g);
+void nn_gemm_observe(nn_gemm_observer *observer, void *with);
+
 /* The variants, best first: names for nn_gemm.variant; NULL past the last. */
 const char *nn_gemm_variant_name(int index);
 /* Whether that variant can run this product on this device. */

@@ -5,15 +5,28 @@
 #include "nn/gemm.h"
 
 /* One way to make a product: a kernel with its tile. */
-typedef struct nn_gemm_variant {
+typedef struct nn_gemm_variant nn_gemm_variant;
+struct nn_gemm_variant {
     const char *name, *kernel;
     bool texel;             /* A and B as texel buffers; the workgroup is one subgroup, WIDTH is 4 of them */
     bool wide;              /* the kernel stores 64-bit words where it can */
     uint32_t height, width; /* of a workgroup's tile */
-    uint32_t rows, columns; /* of an invocation's part of it; unused where texel */
+    uint32_t depth;         /* terms of a slice in shared memory */
+    uint32_t rows, columns; /* of an invocation's part of the tile: gemm_tiled */
+    uint32_t invocations;   /* of a workgroup: gemm_coopmat */
     uint32_t turns;         /* of loops per 64 terms, for nn_gemm_terms() */
-    bool (*suits)(const vk_caps *caps, const nn_gemm *g);
-} nn_gemm_variant;
+    bool (*suits)(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g); /* whether it can run */
+    bool (*pays)(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g);  /* where it does; NULL: always */
+    /* Sets the kernel's own specialization constants, and the subgroup size that it needs. */
+    void (*specialize)(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g, vk_dispatch *d);
+};
+
+/* For the table: the kernels that share slices through shared memory (nn/gemm_tiles.c). */
+bool nn_gemm_tiled_suits(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g);
+void nn_gemm_tiled_specialize(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g, vk_dispatch *d);
+bool nn_gemm_matrix_suits(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g);
+void nn_gemm_matrix_specialize(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g, vk_dispatch *d);
+bool nn_gemm_tiles_pay(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g);
 
 /* Elements from the start of each operand to its last one; 0 where there is none. `a` (or `b`) that is gathered from
  * counts whole. */
@@ -26,8 +39,8 @@ nn_gemm_extents nn_gemm_extents_of(const nn_gemm *g);
 uint64_t nn_gemm_entries(const nn_gemm *g);
 uint32_t nn_gemm_segments(const nn_gemm *g);
 
-/* The named variant, or the first that suits. NULL with the error set. */
-const nn_gemm_variant *nn_gemm_choose(const vk_caps *caps, const nn_gemm *g);
+/* The named variant; else the one that tuning found best, if it suits; else the table's. NULL with the error set. */
+const nn_gemm_variant *nn_gemm_choose(vk_device *device, const nn_gemm *g);
 /* Terms that one dispatch may sum up. */
 uint32_t nn_gemm_terms(const vk_caps *caps, const nn_gemm *g, const nn_gemm_variant *v);
 /* Records the sum over `terms` terms from `term` on. */

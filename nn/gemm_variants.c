@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "nn/gemm_internal.h"
+#include "nn/tune.h"
 
 /* Mirrors shaders/include/gemm_finish.glsl. */
 typedef struct push {
@@ -27,51 +28,63 @@ static uint64_t texel_bytes(uint64_t elements, enum nn_dtype type)
     return (elements * nn_dtype_size(type) + 15) / 16 * 16;
 }
 
-/* On CPU drivers. */
-static bool shuffle_suits(const vk_caps *caps, const nn_gemm *g)
+/* On CPU drivers. The wide one reads C and `other` as texels too. */
+static bool shuffle_suits(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g)
 {
     nn_gemm_extents e = nn_gemm_extents_of(g);
+    if (v->wide && !(caps->int64 && nn_texel_fits(caps, g->c, texel_bytes(e.c, g->c_type)) &&
+                     nn_texel_fits(caps, g->other, texel_bytes(e.c, g->other_type))))
+        return false;
     return caps->type == VK_TYPE_CPU && caps->subgroup_shuffle && SHUFFLE_HEIGHT % caps->subgroup_size == 0 && g->m &&
            nn_texel_fits(caps, g->a, texel_bytes(e.a, g->a_type)) &&
            nn_texel_fits(caps, g->b, texel_bytes(e.b, g->b_type));
 }
 
-/* It reads C and `other` as texels too. */
-static bool shuffle_wide_suits(const vk_caps *caps, const nn_gemm *g)
+/* Whether all of these lengths and distances are whole texels. */
+static bool texel_aligned(enum nn_dtype type, uint32_t row, uint32_t stride)
 {
-    nn_gemm_extents e = nn_gemm_extents_of(g);
-    return caps->int64 && shuffle_suits(caps, g) && nn_texel_fits(caps, g->c, texel_bytes(e.c, g->c_type)) &&
-           nn_texel_fits(caps, g->other, texel_bytes(e.c, g->other_type));
+    return (row | stride) % (16 / nn_dtype_size(type)) == 0;
 }
 
-static uint64_t tiles_of(const nn_gemm *g, uint32_t height, uint32_t width)
+static void shuffle_specialize(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g, vk_dispatch *d)
 {
-    uint64_t copies = g->sum_batch ? 1 : g->groups && g->layout == NN_GEMM_TN ? g->groups : nn_gemm_entries(g);
-    return copies * ((g->m + height - 1) / height) * ((g->n + width - 1) / width);
+    enum { SUMS_IN_REGISTERS = 6, LONG_ROW = 4096 }; /* rows of sums, with what else a CPU's registers have to hold */
+    uint32_t strides = g->c_stride | g->bias_stride;
+    /* Long rows of A and B map to few places of a CPU's cache: there a turn takes whole cache lines of them. */
+    uint32_t terms = g->layout == NN_GEMM_NT && g->k * nn_dtype_size(g->b_type) >= LONG_ROW ? 16 : 8;
+    const uint32_t spec[] = {
+        caps->subgroup_size,
+        g->layout,
+        v->height,
+        SUMS_IN_REGISTERS,
+        terms,
+        texel_aligned(g->a_type, g->layout == NN_GEMM_TN ? g->m : g->k, g->a_stride),
+        texel_aligned(g->b_type, g->layout == NN_GEMM_NT ? g->k : g->n, g->b_stride),
+        v->wide && (g->n | strides) % 8 == 0,
+    };
+    memcpy(d->spec, spec, sizeof spec);
+    d->subgroup = caps->subgroup_control ? caps->subgroup_size : 0;
 }
 
-/* Large tiles read least; small ones where there would be too few large ones to go round. */
-static bool large_suits(const vk_caps *caps, const nn_gemm *g)
-{
-    return caps->max_invocations >= 64 && tiles_of(g, 64, 64) >= 64;
-}
+#define SHUFFLE .suits = shuffle_suits, .specialize = shuffle_specialize
+#define MATRIX \
+    .kernel = "gemm_coopmat_f16", .suits = nn_gemm_matrix_suits, .pays = nn_gemm_tiles_pay, \
+    .specialize = nn_gemm_matrix_specialize
+#define TILED \
+    .kernel = "gemm_tiled", .suits = nn_gemm_tiled_suits, .pays = nn_gemm_tiles_pay, \
+    .specialize = nn_gemm_tiled_specialize
 
-static bool any_suits(const vk_caps *caps, const nn_gemm *g)
-{
-    (void)caps;
-    (void)g;
-    return true;
-}
-
-/* Which variant a device gets: the first that suits. */
+/* Which variant a device gets: the first that suits and pays. The last runs everywhere. */
 static const nn_gemm_variant variants[] = {
     {"gemm_shuffle_wide", "gemm_shuffle_wide", .texel = true, .wide = true, .height = SHUFFLE_HEIGHT, .turns = 8,
-     .suits = shuffle_wide_suits},
-    {"gemm_shuffle", "gemm_shuffle", .texel = true, .height = SHUFFLE_HEIGHT, .turns = 8, .suits = shuffle_suits},
-    {"gemm_tiled_64", "gemm_tiled", .height = 64, .width = 64, .rows = 8, .columns = 8, .turns = 196,
-     .suits = large_suits},
-    {"gemm_tiled_32", "gemm_tiled", .height = 32, .width = 32, .rows = 4, .columns = 4, .turns = 132,
-     .suits = any_suits},
+     SHUFFLE},
+    {"gemm_shuffle", "gemm_shuffle", .texel = true, .height = SHUFFLE_HEIGHT, .turns = 8, SHUFFLE},
+    {"gemm_coopmat_128", .height = 128, .width = 128, .depth = 32, .invocations = 256, .turns = 70, MATRIX},
+    {"gemm_coopmat_64", .height = 64, .width = 64, .depth = 32, .invocations = 128, .turns = 70, MATRIX},
+    {"gemm_coopmat_32", .height = 32, .width = 32, .depth = 32, .invocations = 64, .turns = 70, MATRIX},
+    {"gemm_tiled_128", .height = 128, .width = 128, .depth = 8, .rows = 8, .columns = 8, .turns = 136, TILED},
+    {"gemm_tiled_64", .height = 64, .width = 64, .depth = 16, .rows = 8, .columns = 8, .turns = 196, TILED},
+    {"gemm_tiled_32", .height = 32, .width = 32, .depth = 16, .rows = 4, .columns = 4, .turns = 132, TILED},
 };
 
 enum { VARIANTS = sizeof variants / sizeof *variants };
@@ -92,21 +105,26 @@ static const nn_gemm_variant *find_variant(const char *name)
 bool nn_gemm_variant_suits(vk_device *device, const char *name, const nn_gemm *g)
 {
     const nn_gemm_variant *v = find_variant(name);
-    return v && v->suits(vk_device_caps(device), g);
+    return v && v->suits(vk_device_caps(device), v, g);
 }
 
-const nn_gemm_variant *nn_gemm_choose(const vk_caps *caps, const nn_gemm *g)
+const nn_gemm_variant *nn_gemm_choose(vk_device *device, const nn_gemm *g)
 {
+    const vk_caps *caps = vk_device_caps(device);
     if (g->variant) {
         const nn_gemm_variant *v = find_variant(g->variant);
         if (!v)
             return cs_fail("matrix product: there is no variant '%s'", g->variant), NULL;
-        if (!v->suits(caps, g))
+        if (!v->suits(caps, v, g))
             return cs_fail("matrix product: variant '%s' does not suit these sizes or this device", g->variant), NULL;
         return v;
     }
-    const nn_gemm_variant *v = variants;
-    while (!v->suits(caps, g))
+    const char *tuned = nn_tune_choice(device, g);
+    const nn_gemm_variant *v = tuned ? find_variant(tuned) : NULL;
+    if (v && v->suits(caps, v, g))
+        return v;
+    v = variants;
+    while (!v->suits(caps, v, g) || (v->pays && !v->pays(caps, v, g)))
         v++;
     return v;
 }
@@ -213,47 +231,16 @@ static void set_binds(vk_dispatch *d, const nn_gemm *g, const nn_gemm_variant *v
         add_bind(d, g->accumulate ? g->c : none, e.c, g->c_type, VK_READ | VK_TEXEL);
 }
 
-/* Whether all of these lengths and distances are whole texels. */
-static bool texel_aligned(enum nn_dtype type, uint32_t row, uint32_t stride)
-{
-    return (row | stride) % (16 / nn_dtype_size(type)) == 0;
-}
-
-static void set_shuffle_specs(vk_dispatch *d, const nn_gemm *g, const nn_gemm_variant *v, const vk_caps *caps)
-{
-    enum { SUMS_IN_REGISTERS = 6, LONG_ROW = 4096 }; /* rows of sums, with what else a CPU's registers have to hold */
-    uint32_t strides = g->c_stride | g->bias_stride;
-    /* Long rows of A and B map to few places of a CPU's cache: there a turn takes whole cache lines of them. */
-    uint32_t terms = g->layout == NN_GEMM_NT && g->k * nn_dtype_size(g->b_type) >= LONG_ROW ? 16 : 8;
-    const uint32_t spec[] = {
-        caps->subgroup_size,
-        g->layout,
-        v->height,
-        SUMS_IN_REGISTERS,
-        terms,
-        texel_aligned(g->a_type, g->layout == NN_GEMM_TN ? g->m : g->k, g->a_stride),
-        texel_aligned(g->b_type, g->layout == NN_GEMM_NT ? g->k : g->n, g->b_stride),
-        v->wide && (g->n | strides) % 8 == 0,
-    };
-    memcpy(d->spec, spec, sizeof spec);
-    d->subgroup = caps->subgroup_control ? caps->subgroup_size : 0;
-}
-
 static void set_specs(vk_dispatch *d, const nn_gemm *g, const nn_gemm_variant *v, const vk_caps *caps)
 {
     uint32_t *spec = d->spec;
-    if (v->texel) {
-        set_shuffle_specs(d, g, v, caps);
-    } else {
-        uint32_t invocations = v->height / v->rows * (v->width / v->columns);
-        memcpy(spec, (uint32_t[]){invocations, g->layout, v->height, v->width, v->rows, v->columns}, 6 * sizeof *spec);
-    }
     spec[SPEC_TYPES] = g->a_type | g->b_type << 4 | g->c_type << 8 | g->other_type << 12 | g->extra_type << 16;
     spec[SPEC_EPILOGUE] = g->epilogue;
     spec[SPEC_ACTIVATION] = (uint32_t)g->activation;
     spec[SPEC_GATHER] = g->rows.block != NULL;
     spec[SPEC_VECTOR] = (g->n | g->c_stride | g->bias_stride) % 4 == 0;
     d->specs = SPECS;
+    v->specialize(caps, v, g, d);
 }
 
 bool nn_gemm_record(vk_device *device, const nn_gemm *g, const nn_gemm_variant *v, uint32_t term, uint32_t terms)

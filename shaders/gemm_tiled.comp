@@ -1,6 +1,7 @@
 #version 450
-// Matrix product for GPUs, and for any shape and alignment: BM x BN tiles of C, RM x RN of them in each invocation's
-// registers; slices of A and B, BK terms deep, pass through shared memory, turned so that terms are outermost.
+// Matrix product for GPUs, and for any shape, type and alignment: BM x BN tiles of C, RM x RN of them in each
+// invocation's registers; slices of A and B, BK terms deep, pass through shared memory as f32, turned so that terms are
+// outermost, one being filled while the other is multiplied.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
 
@@ -8,120 +9,105 @@ layout(local_size_x = 64, local_size_x_id = 0) in; // (BM / RM) (BN / RN)
 layout(constant_id = 1) const uint LAYOUT = 0;
 layout(constant_id = 2) const uint BM = 64;
 layout(constant_id = 3) const uint BN = 64;
-layout(constant_id = 4) const uint RM = 8; // RM and RN multiples of 4
-layout(constant_id = 5) const uint RN = 8;
-
-layout(std430, binding = 0) readonly buffer A { uint a[]; };
-layout(std430, binding = 1) readonly buffer B { uint b[]; };
+layout(constant_id = 4) const uint BK = 16;
+layout(constant_id = 5) const uint RM = 8; // RM and RN multiples of 4
+layout(constant_id = 6) const uint RN = 8;
+layout(constant_id = 7) const bool ALIGNED = false;
 
 const uint HEIGHT = BM;
 const uint WIDTH = BN;
 #include "gemm.glsl"
+#include "gemm_slices.glsl"
 
-const uint BK = 16;
-const uint PAD = 4; // spreads the turned slices over the memory banks
+const uint A_PITCH = BM / 4 + 1, B_PITCH = BN / 4 + 1; // one more spreads the turned slices over the memory banks
+const uint A_SLICE = BK * A_PITCH, B_SLICE = BK * B_PITCH;
 const uint COLUMNS = BN / RN; // invocations side by side
 const uint ROWS = BM / RM;
 
-shared float a_slice[BK * (BM + PAD)];
-shared float b_slice[BK * (BN + PAD)];
+shared vec4 a_slices[2 * A_SLICE];
+shared vec4 b_slices[2 * B_SLICE];
 
-float sum[RM][RN];
+vec4 sum[RM * RN / 4];
+
+vec4 unpack_chunk(uint type, uvec4 chunk, uint part)
+{
+    return type == TYPE_F32 ? uintBitsToFloat(chunk) : unpack_halves(type, part == 0 ? chunk.xy : chunk.zw);
+}
+
+// Stores a chunk of a line: four elements side by side, or one below the other.
+#define PUT_CHUNK(NAME, TYPE, EACH, SLICE, PITCH, ALONG_TERMS) \
+    void put_##NAME(uint side, uvec4 chunk, uint line, uint along) \
+    { \
+        [[unroll]] for (uint part = 0; part < EACH / 4; ++part) { \
+            vec4 v = unpack_chunk(TYPE, chunk, part); \
+            uint at = along + 4 * part; \
+            if (ALONG_TERMS) { \
+                [[unroll]] for (uint e = 0; e < 4; ++e) \
+                    NAME##_slices[side * SLICE + (at + e) * PITCH + line / 4][line % 4] = v[e]; \
+            } else { \
+                NAME##_slices[side * SLICE + line * PITCH + at / 4] = v; \
+            } \
+        } \
+    }
+
+PUT_CHUNK(a, A_TYPE, A_EACH, A_SLICE, A_PITCH, LAYOUT != TN)
+PUT_CHUNK(b, B_TYPE, B_EACH, B_SLICE, B_PITCH, LAYOUT == NT)
+
+void put(uint side)
+{
+    [[unroll]] for (uint i = 0; i < A_SHARE; ++i)
+        if (a_line(i) < A_LINES)
+            put_a(side, a_next[i], a_line(i), a_along(i));
+    [[unroll]] for (uint i = 0; i < B_SHARE; ++i)
+        if (b_line(i) < B_LINES)
+            put_b(side, b_next[i], b_line(i), b_along(i));
+}
 
 // Each invocation has RM/4 runs of four rows and RN/4 of four columns, so that neighbours read neighbouring banks.
-uint tile_row(uint i)
+uint row_quad(uint i)
 {
-    return i / 4 * (4 * ROWS) + gl_LocalInvocationIndex / COLUMNS * 4 + i % 4;
+    return i * ROWS + gl_LocalInvocationIndex / COLUMNS;
 }
 
-uint tile_column(uint j)
+uint column_quad(uint j)
 {
-    return j / 4 * (4 * COLUMNS) + gl_LocalInvocationIndex % COLUMNS * 4 + j % 4;
+    return j * COLUMNS + gl_LocalInvocationIndex % COLUMNS;
 }
 
-float a_at(uint i)
-{
-    return A_TYPE == TYPE_F32 ? uintBitsToFloat(a[i]) : unpack_half_pair(A_TYPE, a[i / 2])[i % 2];
-}
-
-float b_at(uint i)
-{
-    return B_TYPE == TYPE_F32 ? uintBitsToFloat(b[i]) : unpack_half_pair(B_TYPE, b[i / 2])[i % 2];
-}
-
-void load_a(Tile tile, uint base, uint from)
-{
-    for (uint i = gl_LocalInvocationIndex; i < BM * BK; i += gl_WorkGroupSize.x) {
-        uint slice = LAYOUT == TN ? i / BM : i % BK, row = LAYOUT == TN ? i % BM : i / BK;
-        uint at_term = from + slice, at_row = tile.row + row;
-        float x = 0;
-        if (at_term < tile.k_end && at_row < tile.row_end)
-            x = a_at(base + (LAYOUT == TN ? at_term * m + at_row : gathered_row(at_row) * k + at_term));
-        a_slice[slice * (BM + PAD) + row] = x;
-    }
-}
-
-void load_b(Tile tile, uint base, uint from)
-{
-    for (uint i = gl_LocalInvocationIndex; i < BN * BK; i += gl_WorkGroupSize.x) {
-        uint slice = LAYOUT == NT ? i % BK : i / BN, column = LAYOUT == NT ? i / BK : i % BN;
-        uint at_term = from + slice, at_column = tile.column + column;
-        float x = 0;
-        if (at_term < tile.k_end && at_column < n)
-            x = b_at(base + (LAYOUT == NT ? at_column * k + at_term :
-                                 (LAYOUT == TN ? gathered_row(at_term) : at_term) * n + at_column));
-        b_slice[slice * (BN + PAD) + column] = x;
-    }
-}
-
-void multiply_slices()
+void multiply_slices(uint side)
 {
     [[dont_unroll]] for (uint t = 0; t < BK; ++t) {
-        float av[RM], bv[RN];
+        vec4 av[RM / 4], bv[RN / 4];
+        [[unroll]] for (uint i = 0; i < RM / 4; ++i)
+            av[i] = a_slices[side * A_SLICE + t * A_PITCH + row_quad(i)];
+        [[unroll]] for (uint j = 0; j < RN / 4; ++j)
+            bv[j] = b_slices[side * B_SLICE + t * B_PITCH + column_quad(j)];
         [[unroll]] for (uint i = 0; i < RM; ++i)
-            av[i] = a_slice[t * (BM + PAD) + tile_row(i)];
-        [[unroll]] for (uint j = 0; j < RN; ++j)
-            bv[j] = b_slice[t * (BN + PAD) + tile_column(j)];
-        [[unroll]] for (uint i = 0; i < RM; ++i)
-            [[unroll]] for (uint j = 0; j < RN; ++j)
-                sum[i][j] += av[i] * bv[j];
+            [[unroll]] for (uint j = 0; j < RN / 4; ++j)
+                sum[i * (RN / 4) + j] += av[i / 4][i % 4] * bv[j];
     }
 }
 
-void multiply(Tile tile, uint a_base, uint b_base)
-{
-    for (uint from = tile.k; from < tile.k_end; from += BK) {
-        load_a(tile, a_base, from);
-        load_b(tile, b_base, from);
-        barrier();
-        multiply_slices();
-        barrier();
-    }
-}
-
+// A rolled loop that moves the sums down by one quad per turn: unrolled, it is most of the kernel's code.
 void store(Tile tile)
 {
-    [[unroll]] for (uint i = 0; i < RM; ++i) {
-        uint row = tile.row + tile_row(i);
-        if (row >= tile.row_end)
-            continue;
-        [[unroll]] for (uint j = 0; j < RN; j += 4) {
-            uint column = tile.column + tile_column(j);
-            if (column < n)
-                finish(tile.entry, row, column, vec4(sum[i][j], sum[i][j + 1], sum[i][j + 2], sum[i][j + 3]),
-                       min(n - column, 4));
-        }
+    [[dont_unroll]] for (uint p = 0; p < RM * RN / 4; ++p) {
+        uint i = p / (RN / 4), j = p % (RN / 4);
+        uint row = tile.row + row_quad(i / 4) * 4 + i % 4, column = tile.column + column_quad(j) * 4;
+        if (row < tile.row_end && column < n)
+            finish(tile.entry, row, column, sum[0], min(n - column, 4));
+        [[unroll]] for (uint q = 1; q < RM * RN / 4; ++q)
+            sum[q - 1] = sum[q];
     }
 }
 
 void make_tile(Tile tile)
 {
-    [[unroll]] for (uint i = 0; i < RM; ++i)
-        [[unroll]] for (uint j = 0; j < RN; ++j)
-            sum[i][j] = 0;
+    [[unroll]] for (uint p = 0; p < RM * RN / 4; ++p)
+        sum[p] = vec4(0);
     for (uint s = 0; s < segments; ++s) {
         uint entry = tile.entry * segments + s;
-        multiply(tile, entry * a_stride, entry * b_stride);
+        sum_slices(tile, entry * a_stride, entry * b_stride);
     }
     store(tile);
 }

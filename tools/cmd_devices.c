@@ -44,7 +44,7 @@ typedef struct feature {
     bool present;
 } feature;
 
-enum { FEATURES = 10 };
+enum { FEATURES = 12 };
 
 static void list_features(feature out[FEATURES], const vk_caps *c)
 {
@@ -55,6 +55,8 @@ static void list_features(feature out[FEATURES], const vk_caps *c)
         {"float16", c->float16},
         {"16-bit storage", c->storage16},
         {"int64", c->int64},
+        {"cooperative matrices", c->matrix_count > 0},
+        {"cooperative matrices 2", c->matrix2},
         {"push descriptors", c->push_descriptor},
         {"memory budget", c->memory_budget},
         {"device fault", c->device_fault},
@@ -77,6 +79,16 @@ static void print_features(const vk_caps *c, bool present)
     printf("%s\n", *separator ? "" : "none");
 }
 
+static void print_matrix_shapes(const vk_caps *c)
+{
+    printf("     matrices  ");
+    for (uint32_t i = 0; i < c->matrix_count; i++) {
+        const vk_matrix_shape *s = &c->matrix[i];
+        printf("%s %ux%ux%u %s", i ? "," : "", s->m, s->n, s->k, s->bfloat16 ? "bf16" : "f16");
+    }
+    printf("\n");
+}
+
 static void print_device(const vk_caps *c, size_t index, bool chosen)
 {
     char uuid[37];
@@ -91,6 +103,8 @@ static void print_device(const vk_caps *c, size_t index, bool chosen)
     if (c->subgroup_min != c->subgroup_max)
         printf(" (%u to %u)", c->subgroup_min, c->subgroup_max);
     printf("; workgroup up to %u, %u KiB shared\n", c->max_invocations, c->max_shared_bytes / 1024);
+    if (c->matrix_count)
+        print_matrix_shapes(c);
     printf("     features   ");
     print_features(c, true);
     printf("     without    ");
@@ -106,14 +120,20 @@ static json_t *device_json(const vk_caps *c, size_t index)
     list_features(features, c);
     for (int i = 0; i < FEATURES; i++)
         json_object_set_new(list, features[i].name, json_boolean(features[i].present));
-    return json_pack("{sI ss ss ss ss ss sI sI sI sI sI sI sI sI sI sI so}", "index", (json_int_t)index, "name",
+    json_t *shapes = json_array();
+    for (uint32_t i = 0; i < c->matrix_count; i++) {
+        const vk_matrix_shape *s = &c->matrix[i];
+        json_array_append_new(shapes, json_pack("{ss sI sI sI}", "type", s->bfloat16 ? "bf16" : "f16", "m",
+                                                (json_int_t)s->m, "n", (json_int_t)s->n, "k", (json_int_t)s->k));
+    }
+    return json_pack("{sI ss ss ss ss ss sI sI sI sI sI sI sI sI sI sI so so}", "index", (json_int_t)index, "name",
                      c->name, "type", type_name(c->type), "driver", c->driver, "driver_info", c->driver_info, "uuid",
                      uuid, "vendor_id", (json_int_t)c->vendor_id, "device_id", (json_int_t)c->device_id,
                      "driver_version", (json_int_t)c->driver_version, "api_version", (json_int_t)c->api_version,
                      "memory_bytes", (json_int_t)c->memory_bytes, "max_storage_range", (json_int_t)c->max_storage_range,
                      "subgroup_size", (json_int_t)c->subgroup_size, "max_invocations", (json_int_t)c->max_invocations,
                      "max_shared_bytes", (json_int_t)c->max_shared_bytes, "max_push_bytes",
-                     (json_int_t)c->max_push_bytes, "features", list);
+                     (json_int_t)c->max_push_bytes, "features", list, "matrix_shapes", shapes);
 }
 
 static bool print_json(const vk_caps *devices, size_t count, size_t chosen)

@@ -29,6 +29,7 @@ static const cs_command commands[] = {
     {"synth", "draw the demonstration data set", cmd_synth},
     {"tokenizer", "train a tokenizer, encode, decode", cmd_tokenizer},
     {"train", "train a model", cmd_train},
+    {"tune", "measure which kernels are fastest on a device, and use them", cmd_tune},
     {"verify", "replay golden cases of the authors' layer", cmd_verify},
     {"version", "print the version", cmd_version},
 };

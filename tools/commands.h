@@ -25,6 +25,7 @@ cs_command_fn cmd_selftest;
 cs_command_fn cmd_synth;
 cs_command_fn cmd_tokenizer;
 cs_command_fn cmd_train;
+cs_command_fn cmd_tune;
 cs_command_fn cmd_verify;
 
 /* Runs the command that argv[1] names; says which one is nearest when there is none. `prefix` is what stands before the

@@ -8,6 +8,8 @@
 #define VK_NO_PROTOTYPES
 #include <vulkan/vulkan.h>
 
+#include "vk/extensions.h"
+
 #define VK_GLOBAL_CALLS(X) \
     X(CreateInstance) \
     X(EnumerateInstanceExtensionProperties) \
@@ -83,6 +85,7 @@
     X(CreateDebugUtilsMessengerEXT) \
     X(DestroyDebugUtilsMessengerEXT) \
     X(GetPhysicalDeviceCalibrateableTimeDomainsEXT) \
+    X(GetPhysicalDeviceCooperativeMatrixPropertiesKHR) \
     X(SetDebugUtilsObjectNameEXT)
 #define VK_OPTIONAL_DEVICE_CALLS(X) \
     X(GetCalibratedTimestampsEXT) \

@@ -36,18 +36,28 @@ static char *default_folder(void)
     return home && *home ? cs_join(home, ".cache/csmoe") : NULL;
 }
 
-static char *cache_path(const vk_device *device, const char *folder)
+char *vk_cache_file(const vk_device *device, const char *name)
 {
-    char *made = folder ? NULL : default_folder();
-    if (!folder)
-        folder = made;
+    return device->cache_folder ? cs_join(device->cache_folder, name) : NULL;
+}
+
+/* Makes the folder; none where `folder` is "" or cannot be made. */
+static void open_folder(vk_device *device, const char *folder)
+{
+    device->cache_folder = folder ? cs_join(NULL, folder) : default_folder();
+    if (device->cache_folder && (!*device->cache_folder || !cs_make_folder(device->cache_folder))) {
+        free(device->cache_folder);
+        device->cache_folder = NULL;
+    }
+}
+
+static char *pipelines_path(const vk_device *device)
+{
     char name[64] = "pipelines-";
     size_t used = strlen(name);
     for (size_t i = 0; i < sizeof device->caps.pipeline_cache_uuid; i++)
         used += (size_t)snprintf(name + used, sizeof name - used, "%02x", device->caps.pipeline_cache_uuid[i]);
-    char *path = folder && *folder && cs_make_folder(folder) ? cs_join(folder, name) : NULL;
-    free(made);
-    return path;
+    return vk_cache_file(device, name);
 }
 
 enum state { USABLE, OTHER_BUILD, DAMAGED };
@@ -69,7 +79,8 @@ static enum state state_of(const vk_device *device, const char *file, size_t siz
 void vk_cache_load(vk_device *device, const char *folder)
 {
     struct vk_kernels *kernels = &device->kernels;
-    kernels->cache_path = cache_path(device, folder);
+    open_folder(device, folder);
+    kernels->cache_path = pipelines_path(device);
     VkPipelineCacheCreateInfo info = {.sType = VK_STRUCTURE_TYPE_PIPELINE_CACHE_CREATE_INFO};
     size_t size = 0;
     char *file = NULL;

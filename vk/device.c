@@ -133,7 +133,7 @@ static void describe(const vk_device *device)
 static bool create_device(vk_device *device)
 {
     const vk_caps *caps = &device->caps;
-    const char *extensions[5];
+    const char *extensions[7];
     uint32_t extension_count = 0;
     VkPhysicalDeviceFaultFeaturesEXT fault = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FAULT_FEATURES_EXT,
                                               .deviceFault = VK_TRUE};
@@ -163,6 +163,22 @@ static bool create_device(vk_device *device)
         extensions[extension_count++] = VK_EXT_CALIBRATED_TIMESTAMPS_EXTENSION_NAME;
     if (vk_has_extension(&device->api, device->physical, "VK_KHR_portability_subset"))
         extensions[extension_count++] = "VK_KHR_portability_subset";
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR, .cooperativeMatrix = VK_TRUE};
+    VkPhysicalDeviceShaderBfloat16FeaturesKHR bfloat16 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR,
+        .shaderBFloat16Type = VK_TRUE, .shaderBFloat16CooperativeMatrix = VK_TRUE};
+    if (caps->matrix_count) {
+        v12.vulkanMemoryModel = VK_TRUE; /* which cooperative matrices are defined in terms of */
+        matrix.pNext = v12.pNext;
+        v12.pNext = &matrix;
+        extensions[extension_count++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
+    }
+    if (vk_matrix_find(caps, true)) {
+        bfloat16.pNext = v12.pNext;
+        v12.pNext = &bfloat16;
+        extensions[extension_count++] = VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME;
+    }
     VkDeviceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
         .pNext = &features,
@@ -233,6 +249,7 @@ void vk_close(vk_device **pointer)
     vk_device *device = *pointer;
     if (!device)
         return;
+    vk_attach(device, NULL, NULL);
     if (device->handle && device->api.DestroyDevice) {
         if (device->api.DeviceWaitIdle)
             device->api.DeviceWaitIdle(device->handle);
@@ -244,8 +261,22 @@ void vk_close(vk_device **pointer)
         device->api.DestroyDevice(device->handle, NULL);
     }
     vk_instance_close(&device->instance);
+    free(device->cache_folder);
     free(device);
     *pointer = NULL;
+}
+
+void vk_attach(vk_device *device, void *data, void (*release)(void *data))
+{
+    if (device->release)
+        device->release(device->attached);
+    device->attached = data;
+    device->release = release;
+}
+
+void *vk_attached(const vk_device *device)
+{
+    return device->attached;
 }
 
 const vk_caps *vk_device_caps(const vk_device *device)

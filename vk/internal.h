@@ -304,6 +304,9 @@ struct vk_device {
     struct vk_profile profile;
     struct vk_trace trace;
     vk_counters counters;
+    char *cache_folder; /* NULL: none */
+    void *attached;
+    void (*release)(void *attached);
 };
 
 /* True on VK_SUCCESS; otherwise the error "<what>: <result>", and after a device loss its report. */

@@ -29,6 +29,14 @@ bool vk_kernels_init(vk_device *device, const char *cache_folder)
     return true;
 }
 
+bool vk_has_kernel(const char *name)
+{
+    for (size_t i = 0; i < vk_kernel_source_count; i++)
+        if (!strcmp(vk_kernel_sources[i].name, name))
+            return true;
+    return false;
+}
+
 uint32_t vk_kernel_find(vk_device *device, const char *name)
 {
     size_t probe = 0;

@@ -87,6 +87,61 @@ static void probe_limits(const VkPhysicalDeviceLimits *limits, vk_caps *caps)
     caps->timestamp_ns = limits->timestampPeriod;
 }
 
+/* Features of newer Vulkan, asked for only where the extension is there. */
+struct matrix_features {
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix;
+    VkPhysicalDeviceShaderBfloat16FeaturesKHR bfloat16;
+    VkPhysicalDeviceCooperativeMatrix2FeaturesNV matrix2;
+};
+
+static void chain_matrix_features(const struct vk_api *api, VkPhysicalDevice physical, struct matrix_features *f,
+                                  VkPhysicalDeviceFeatures2 *features)
+{
+    *f = (struct matrix_features){
+        .matrix = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR},
+        .bfloat16 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR},
+        .matrix2 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV},
+    };
+    const struct {
+        const char *extension;
+        void *feature;
+    } links[] = {
+        {VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME, &f->matrix},
+        {VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME, &f->bfloat16},
+        {VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME, &f->matrix2},
+    };
+    for (size_t i = 0; i < sizeof links / sizeof *links; i++)
+        if (vk_has_extension(api, physical, links[i].extension)) {
+            VkBaseOutStructure *link = links[i].feature;
+            link->pNext = features->pNext;
+            features->pNext = link;
+        }
+}
+
+/* The driver's list, less what no kernel here makes use of. */
+static void probe_matrix_shapes(const struct vk_api *api, VkPhysicalDevice physical, vk_caps *caps, bool bfloat16)
+{
+    uint32_t count = 0;
+    if (!api->GetPhysicalDeviceCooperativeMatrixPropertiesKHR ||
+        api->GetPhysicalDeviceCooperativeMatrixPropertiesKHR(physical, &count, NULL))
+        return;
+    VkCooperativeMatrixPropertiesKHR *shapes = cs_alloc(count, sizeof *shapes, "cooperative matrix shapes");
+    for (uint32_t i = 0; shapes && i < count; i++)
+        shapes[i].sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_PROPERTIES_KHR;
+    if (!shapes || api->GetPhysicalDeviceCooperativeMatrixPropertiesKHR(physical, &count, shapes) < 0)
+        count = 0;
+    for (uint32_t i = 0; i < count && caps->matrix_count < VK_MAX_MATRIX_SHAPES; i++) {
+        const VkCooperativeMatrixPropertiesKHR *s = &shapes[i];
+        bool half = s->AType == VK_COMPONENT_TYPE_FLOAT16_KHR && caps->float16;
+        bool brain = s->AType == VK_COMPONENT_TYPE_BFLOAT16_KHR && bfloat16;
+        if ((half || brain) && s->BType == s->AType && s->CType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
+            s->ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR && s->scope == VK_SCOPE_SUBGROUP_KHR &&
+            !s->saturatingAccumulation)
+            caps->matrix[caps->matrix_count++] = (vk_matrix_shape){s->MSize, s->NSize, s->KSize, brain};
+    }
+    free(shapes);
+}
+
 static void probe_features(const struct vk_api *api, VkPhysicalDevice physical, vk_caps *caps, bool *timeline)
 {
     VkPhysicalDeviceSubgroupSizeControlFeatures subgroup = {
@@ -107,6 +162,8 @@ static void probe_features(const struct vk_api *api, VkPhysicalDevice physical, 
         fault.pNext = v12.pNext;
         v12.pNext = &fault;
     }
+    struct matrix_features matrix;
+    chain_matrix_features(api, physical, &matrix, &features);
     api->GetPhysicalDeviceFeatures2(physical, &features);
     *timeline = v12.timelineSemaphore;
     caps->float16 = v12.shaderFloat16;
@@ -114,6 +171,11 @@ static void probe_features(const struct vk_api *api, VkPhysicalDevice physical, 
     caps->int64 = features.features.shaderInt64;
     caps->subgroup_control = subgroup.subgroupSizeControl && subgroup.computeFullSubgroups;
     caps->device_fault = fault.deviceFault;
+    if (matrix.matrix.cooperativeMatrix && v12.vulkanMemoryModel && caps->subgroup_control)
+        probe_matrix_shapes(api, physical, caps, matrix.bfloat16.shaderBFloat16CooperativeMatrix);
+    caps->matrix2 = caps->matrix_count && matrix.matrix2.cooperativeMatrixWorkgroupScope &&
+                    matrix.matrix2.cooperativeMatrixFlexibleDimensions &&
+                    matrix.matrix2.cooperativeMatrixTensorAddressing;
     caps->memory_budget = vk_has_extension(api, physical, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     caps->push_descriptor = vk_has_extension(api, physical, VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME);
 }
@@ -152,6 +214,17 @@ static void probe_properties(const struct vk_api *api, VkPhysicalDevice physical
     caps->max_allocation = v11.maxMemoryAllocationSize;
     if (maintenance.maxBufferSize && maintenance.maxBufferSize < caps->max_allocation)
         caps->max_allocation = maintenance.maxBufferSize;
+}
+
+const vk_matrix_shape *vk_matrix_find(const vk_caps *caps, bool bfloat16)
+{
+    const vk_matrix_shape *best = NULL;
+    for (uint32_t i = 0; i < caps->matrix_count; i++) {
+        const vk_matrix_shape *s = &caps->matrix[i];
+        if (s->bfloat16 == bfloat16 && (!best || s->m * s->n * s->k > best->m * best->n * best->k))
+            best = s;
+    }
+    return best;
 }
 
 bool vk_probe(const struct vk_api *api, VkPhysicalDevice physical, vk_caps *caps, bool *usable)

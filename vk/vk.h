@@ -14,6 +14,15 @@
 
 enum vk_type { VK_TYPE_DISCRETE, VK_TYPE_INTEGRATED, VK_TYPE_VIRTUAL, VK_TYPE_CPU, VK_TYPE_OTHER };
 
+/* A shape that a subgroup multiplies at once (VK_KHR_cooperative_matrix): C [m,n] f32 += A [m,k] B [k,n], both f16 or
+ * both bf16. */
+typedef struct vk_matrix_shape {
+    uint32_t m, n, k;
+    bool bfloat16;
+} vk_matrix_shape;
+
+enum { VK_MAX_MATRIX_SHAPES = 16 };
+
 /* What was probed; everything the kernels' variant choice may depend on. */
 typedef struct vk_caps {
     char name[256], driver[256], driver_info[256];
@@ -30,9 +39,15 @@ typedef struct vk_caps {
     uint32_t max_texel_elements; /* of 16 bytes */
     uint32_t storage_align, texel_align;
     bool float16, storage16, int64, memory_budget, push_descriptor, device_fault, timestamps;
+    vk_matrix_shape matrix[VK_MAX_MATRIX_SHAPES]; /* as the driver lists them: none without cooperative matrices */
+    uint32_t matrix_count;
+    bool matrix2;          /* VK_NV_cooperative_matrix2: tiles of whole workgroups, in sizes of their choice */
     float timestamp_ns;    /* nanoseconds per tick */
     uint64_t memory_bytes; /* of the heap that device-local allocations come from */
 } vk_caps;
+
+/* The device's cooperative matrix of that type with most products; the first listed among equals; NULL for none. */
+const vk_matrix_shape *vk_matrix_find(const vk_caps *caps, bool bfloat16);
 
 /* Usable devices (Vulkan >= 1.2, a compute queue, timeline semaphores), in the loader's order: the index --device
  * takes.
@@ -59,6 +74,11 @@ vk_device *vk_open(const vk_params *params);
 /* Waits for the device, frees all, writes the pipeline cache, nulls the pointer. */
 void vk_close(vk_device **device);
 const vk_caps *vk_device_caps(const vk_device *device);
+/* What the layer above keeps per device, one object: released, before the device is, by vk_close(). */
+void vk_attach(vk_device *device, void *data, void (*release)(void *data));
+void *vk_attached(const vk_device *device);
+/* Path of a file in the device's cache folder, which exists; free() it. NULL without a cache folder. */
+char *vk_cache_file(const vk_device *device, const char *name);
 /* Validation messages (warnings and errors) of this process so far; 0 where validation is off. */
 uint32_t vk_validation_messages(void);
 
@@ -111,6 +131,8 @@ typedef struct vk_kernel_source {
 } vk_kernel_source;
 extern const vk_kernel_source vk_kernel_sources[];
 extern const size_t vk_kernel_source_count;
+/* Whether this build has that kernel: some need a glslc that knows an extension. */
+bool vk_has_kernel(const char *name);
 
 enum { VK_MAX_BINDS = 16, VK_MAX_SPECS = 16, VK_MAX_PUSH = 128 };
 

@@ -1,0 +1,130 @@
+/* The variants whose workgroups share slices of A and B: which tiles a device can run, and how they are specialized. */
+#include "nn/gemm_internal.h"
+
+/* ---- in common --------------------------------------------------------------------------------------------------- */
+
+/* Elements of a chunk of 16 bytes, in which operands are loaded. */
+static uint32_t chunk_of(enum nn_dtype type)
+{
+    return nn_is_half(type) ? 8 : 4;
+}
+
+/* Whether no chunk of the operand starts at other than a multiple of 16 bytes, nor crosses the end of a line. */
+static bool aligned(vk_range range, enum nn_dtype type, uint32_t line, uint32_t stride)
+{
+    return range.offset % 16 == 0 && (line | stride) % chunk_of(type) == 0;
+}
+
+static bool both_aligned(const nn_gemm *g)
+{
+    return aligned(g->a, g->a_type, g->layout == NN_GEMM_TN ? g->m : g->k, g->a_stride) &&
+           aligned(g->b, g->b_type, g->layout == NN_GEMM_NT ? g->k : g->n, g->b_stride);
+}
+
+static uint64_t tiles_of(const nn_gemm *g, const nn_gemm_variant *v)
+{
+    uint64_t copies = g->sum_batch ? 1 : g->groups && g->layout == NN_GEMM_TN ? g->groups : nn_gemm_entries(g);
+    return copies * ((g->m + v->height - 1) / v->height) * ((g->n + v->width - 1) / v->width);
+}
+
+/* Large tiles read least, but leave most of a device idle where they are few. */
+bool nn_gemm_tiles_pay(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g)
+{
+    (void)caps;
+    return v->height == 32 || tiles_of(g, v) >= 64;
+}
+
+/* ---- gemm_tiled -------------------------------------------------------------------------------------------------- */
+
+static uint32_t tiled_invocations(const nn_gemm_variant *v)
+{
+    return v->height / v->rows * (v->width / v->columns);
+}
+
+/* Two slices of each operand as f32; see the shader. */
+static uint32_t tiled_shared(const nn_gemm_variant *v)
+{
+    return 2 * v->depth * (v->height + 4 + v->width + 4) * 4;
+}
+
+bool nn_gemm_tiled_suits(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g)
+{
+    (void)g;
+    return tiled_invocations(v) <= caps->max_invocations && tiled_shared(v) <= caps->max_shared_bytes;
+}
+
+void nn_gemm_tiled_specialize(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g, vk_dispatch *d)
+{
+    (void)caps;
+    const uint32_t spec[] = {tiled_invocations(v), g->layout, v->height, v->width, v->depth, v->rows, v->columns,
+                             both_aligned(g)};
+    for (uint32_t i = 0; i < sizeof spec / sizeof *spec; i++)
+        d->spec[i] = spec[i];
+}
+
+/* ---- gemm_coopmat ------------------------------------------------------------------------------------------------ */
+
+/* How a tile is shared out among the subgroups of a workgroup. */
+typedef struct parts {
+    uint32_t invocations, subgroup, rows, columns; /* of each subgroup's part */
+} parts;
+
+/* As square as can be, and as many columns of parts as rows or twice as many. The smallest subgroup is the one that
+ * drivers with a choice make cooperative matrices for (Intel's), or multiply as fast as larger ones. */
+static parts parts_of(const vk_caps *caps, const nn_gemm_variant *v)
+{
+    parts p = {.invocations = v->invocations, .subgroup = caps->subgroup_min};
+    uint32_t subgroups = p.invocations / p.subgroup, down = 1;
+    while (down * down * 4 <= subgroups)
+        down *= 2;
+    p.rows = v->height / down;
+    p.columns = subgroups ? v->width / (subgroups / down) : 0;
+    return p;
+}
+
+/* The 16-bit type of the products; an operand of f32 beside one of 16 bits is rounded to it. NN_F32 for none. */
+static enum nn_dtype product_type(const nn_gemm *g)
+{
+    if (nn_is_half(g->a_type) && nn_is_half(g->b_type) && g->a_type != g->b_type)
+        return NN_F32;
+    return nn_is_half(g->a_type) ? g->a_type : g->b_type;
+}
+
+static const char *matrix_kernel(enum nn_dtype type)
+{
+    return type == NN_BF16 ? "gemm_coopmat_bf16" : "gemm_coopmat_f16";
+}
+
+/* Two slices of each operand and a matrix of sums for each part; see the shader. */
+static uint32_t matrix_shared(const nn_gemm_variant *v, const nn_gemm *g, const parts *p, const vk_matrix_shape *s)
+{
+    uint32_t a = g->layout == NN_GEMM_TN ? v->depth * (v->height + 8) : v->height * (v->depth + 8);
+    uint32_t b = g->layout == NN_GEMM_NT ? v->width * (v->depth + 8) : v->depth * (v->width + 8);
+    return 2 * (a + b) * 2 + p->invocations / p->subgroup * s->m * s->n * 4;
+}
+
+bool nn_gemm_matrix_suits(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g)
+{
+    enum nn_dtype type = product_type(g);
+    const vk_matrix_shape *s = nn_is_half(type) ? vk_matrix_find(caps, type == NN_BF16) : NULL;
+    if (!s || !vk_has_kernel(matrix_kernel(type)) || v->invocations > caps->max_invocations)
+        return false;
+    parts p = parts_of(caps, v);
+    return p.columns && p.rows % s->m == 0 && p.columns % s->n == 0 && v->depth % s->k == 0 &&
+           matrix_shared(v, g, &p, s) <= caps->max_shared_bytes;
+}
+
+void nn_gemm_matrix_specialize(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g, vk_dispatch *d)
+{
+    enum nn_dtype type = product_type(g);
+    const vk_matrix_shape *s = vk_matrix_find(caps, type == NN_BF16);
+    parts p = parts_of(caps, v);
+    d->kernel = matrix_kernel(type);
+    d->subgroup = p.subgroup;
+    const uint32_t spec[] = {p.invocations, g->layout, v->height, v->width, v->depth, s->m, s->n, s->k, p.rows};
+    for (uint32_t i = 0; i < sizeof spec / sizeof *spec; i++)
+        d->spec[i] = spec[i];
+    d->spec[14] = p.columns;
+    d->spec[15] = both_aligned(g);
+    d->specs = 16;
+}

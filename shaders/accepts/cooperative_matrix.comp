@@ -1,0 +1,13 @@
+#version 450
+#extension GL_KHR_cooperative_matrix : require
+#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
+#extension GL_KHR_memory_scope_semantics : require
+
+shared uvec4 values[32];
+
+void main()
+{
+    coopmat<float16_t, gl_ScopeSubgroup, 16, 16, gl_MatrixUseA> a;
+    coopMatLoad(a, values, 0, 2, gl_CooperativeMatrixLayoutRowMajor);
+    coopMatStore(a, values, 0, 2, gl_CooperativeMatrixLayoutRowMajor);
+}

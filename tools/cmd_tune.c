@@ -1,0 +1,120 @@
+/* csmoe tune: which variant of the matrix product is fastest on this device, for a configuration's shapes. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "multimodal/trainer.h"
+#include "nn/tune.h"
+#include "tools/commands.h"
+#include "tools/options.h"
+
+/* Without a configuration: sizes of common layers, forward and backward, plain and by expert. */
+static bool note_common(nn_tune_list *list)
+{
+    static const uint32_t sizes[][3] = {{1024, 512, 512}, {1024, 2048, 512}, {4096, 1024, 1024}, {4096, 4096, 1024}};
+    static const enum nn_dtype types[] = {NN_F32, NN_F16, NN_BF16};
+    for (size_t s = 0; s < CS_COUNT(sizes); s++)
+        for (size_t t = 0; t < CS_COUNT(types); t++)
+            for (uint32_t groups = 0; groups <= 8; groups += 8) {
+                uint32_t tokens = sizes[s][0], out = sizes[s][1], in = sizes[s][2];
+                nn_gemm g = {.a_type = types[t], .b_type = types[t], .groups = groups};
+                g.layout = NN_GEMM_NT, g.m = tokens, g.n = out, g.k = in;
+                nn_tune_note(list, &g);
+                g.layout = NN_GEMM_NN, g.m = tokens, g.n = in, g.k = out;
+                nn_tune_note(list, &g);
+                g.layout = NN_GEMM_TN, g.m = out, g.n = in, g.k = tokens;
+                nn_tune_note(list, &g);
+            }
+    return !list->failed;
+}
+
+/* The products of the configuration's largest steps, played on a dry device. */
+static bool note_configuration(nn_tune_list *list, const mm_train_params *params)
+{
+    mm_memory_plan plan;
+    nn_gemm_observe(nn_tune_note, list);
+    bool ok = mm_train_plan(params, &plan);
+    nn_gemm_observe(NULL, NULL);
+    return ok && !list->failed;
+}
+
+static void print_contest(const nn_bench_contest *c)
+{
+    static const char *const layouts[] = {"NT", "NN", "TN"};
+    char size[48];
+    const nn_bench_product *p = &c->product;
+    snprintf(size, sizeof size, "%u x %u x %u", p->m, p->n, p->k);
+    printf("%-4s %s  %-22s", nn_dtype_name(p->type), layouts[p->layout], size);
+    if (p->groups)
+        printf(" %2u groups", p->groups);
+    else
+        printf("          ");
+    double before = 0;
+    for (int i = 0; i < c->count; i++)
+        if (c->times[i].variant == c->taken)
+            before = c->times[i].ns;
+    printf("  %-18s %9.1f us", c->times[0].variant, c->times[0].ns / 1e3);
+    if (c->taken == c->times[0].variant)
+        printf("  as before\n");
+    else
+        printf("  %.2f times as fast as %s\n", before / c->times[0].ns, c->taken);
+    fflush(stdout);
+}
+
+static bool tune(const nn_tune_list *list, const char *selector, bool quick)
+{
+    vk_device *device = vk_open(&(vk_params){.selector = selector, .profile = true});
+    nn_bench_contest *contests = cs_alloc(list->count, sizeof *contests, "measured matrix products");
+    bool ok = device && contests;
+    if (ok) {
+        nn_bench bench = nn_bench_on(device, quick);
+        for (size_t i = 0; i < list->count; i++) {
+            /* One that does not fit into memory is left to the built-in table. */
+            if (!nn_bench_variants(&bench, &list->items[i], &contests[i]))
+                cs_log(CS_LOG_WARN, "%s", cs_error());
+            else if (contests[i].count)
+                print_contest(&contests[i]);
+        }
+        char *path;
+        ok = nn_tune_keep(device, contests, list->count, &path);
+        if (ok)
+            printf("kept in %s\n", path);
+        free(path);
+    }
+    free(contests);
+    vk_close(&device);
+    return ok;
+}
+
+int cmd_tune(int argc, char **argv)
+{
+    mm_train_params p = {0};
+    cs_strings sets = {0};
+    bool quick = false;
+    const cs_option options[] = {
+        {"device", CS_OPT_STRING, &p.device, .arg = "N", .doc = "device: index, part of the name or UUID"},
+        {"set", CS_OPT_LIST, &sets, .arg = "KEY=VALUE",
+         .doc = "override a key of the configuration, as in --set train.batch=32"},
+        {"quick", CS_OPT_FLAG, &quick, .doc = "time everything fewer times"},
+    };
+    const cs_positional positionals[] = {
+        {"CONFIG.json", CS_OPTIONAL, &p.config, "configuration of training; without one, sizes of common layers"}};
+    const cs_syntax syntax = {
+        "tune",
+        "Times every variant of the matrix product on the shapes that a configuration uses, and keeps the fastest of "
+        "each in the cache folder. From then on they are used on this device with this driver; delete the file, or "
+        "change the driver, and the built-in table decides again.",
+        options, CS_COUNT(options), positionals, CS_COUNT(positionals)};
+    int status;
+    if (!cs_parse(&syntax, argc, argv, &status))
+        return status;
+    p.sets = sets.items;
+    p.set_count = sets.count;
+    nn_tune_list list = {0};
+    bool ok = (p.config ? note_configuration(&list, &p) : note_common(&list)) && tune(&list, p.device, quick);
+    free(list.items);
+    free(sets.items);
+    return ok ? 0 : cs_failed();
+}

@@ -112,6 +112,8 @@ bool nn_bench_variants(const nn_bench *b, const nn_bench_product *shape, nn_benc
     nn_timing t;
     *contest = (nn_bench_contest){.product = *shape};
     bool ok = make(&p, shape, &t) && time_variants(b, &p, contest);
+    if (!ok)
+        contest->count = 0;
     release(&p);
     return ok || failed(shape);
 }

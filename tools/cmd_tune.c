@@ -10,12 +10,13 @@
 #include "tools/commands.h"
 #include "tools/options.h"
 
-/* Without a configuration: sizes of common layers, forward and backward, plain and by expert. */
-static bool note_common(nn_tune_list *list)
+/* Without a configuration: sizes of common layers, forward and backward, plain and by expert; only the first on a CPU
+ * driver, which takes seconds for one of the others. */
+static bool note_common(nn_tune_list *list, const vk_caps *caps)
 {
     static const uint32_t sizes[][3] = {{1024, 512, 512}, {1024, 2048, 512}, {4096, 1024, 1024}, {4096, 4096, 1024}};
     static const enum nn_dtype types[] = {NN_F32, NN_F16, NN_BF16};
-    for (size_t s = 0; s < CS_COUNT(sizes); s++)
+    for (size_t s = 0; s < (caps->type == VK_TYPE_CPU ? 1 : CS_COUNT(sizes)); s++)
         for (size_t t = 0; t < CS_COUNT(types); t++)
             for (uint32_t groups = 0; groups <= 8; groups += 8) {
                 uint32_t tokens = sizes[s][0], out = sizes[s][1], in = sizes[s][2];
@@ -63,27 +64,33 @@ static void print_contest(const nn_bench_contest *c)
     fflush(stdout);
 }
 
-static bool tune(const nn_tune_list *list, const char *selector, bool quick)
+static bool measure(vk_device *device, const nn_tune_list *list, bool quick)
 {
-    vk_device *device = vk_open(&(vk_params){.selector = selector, .profile = true});
     nn_bench_contest *contests = cs_alloc(list->count, sizeof *contests, "measured matrix products");
-    bool ok = device && contests;
-    if (ok) {
-        nn_bench bench = nn_bench_on(device, quick);
-        for (size_t i = 0; i < list->count; i++) {
-            /* One that does not fit into memory is left to the built-in table. */
-            if (!nn_bench_variants(&bench, &list->items[i], &contests[i]))
-                cs_log(CS_LOG_WARN, "%s", cs_error());
-            else if (contests[i].count)
-                print_contest(&contests[i]);
-        }
-        char *path;
-        ok = nn_tune_keep(device, contests, list->count, &path);
-        if (ok)
-            printf("kept in %s\n", path);
-        free(path);
+    nn_bench bench = nn_bench_on(device, quick);
+    for (size_t i = 0; contests && i < list->count; i++) {
+        /* One that does not fit into memory is left to the built-in table. */
+        if (!nn_bench_variants(&bench, &list->items[i], &contests[i]))
+            cs_log(CS_LOG_WARN, "%s", cs_error());
+        else
+            print_contest(&contests[i]);
     }
+    char *path = NULL;
+    bool ok = contests && nn_tune_keep(device, contests, list->count, &path);
+    if (ok)
+        printf("kept in %s\n", path);
+    free(path);
     free(contests);
+    return ok;
+}
+
+static bool tune(const mm_train_params *p, bool quick)
+{
+    nn_tune_list list = {0};
+    vk_device *device = vk_open(&(vk_params){.selector = p->device, .profile = true});
+    bool ok = device && (p->config ? note_configuration(&list, p) : note_common(&list, vk_device_caps(device))) &&
+              measure(device, &list, quick);
+    free(list.items);
     vk_close(&device);
     return ok;
 }
@@ -112,9 +119,7 @@ int cmd_tune(int argc, char **argv)
         return status;
     p.sets = sets.items;
     p.set_count = sets.count;
-    nn_tune_list list = {0};
-    bool ok = (p.config ? note_configuration(&list, &p) : note_common(&list)) && tune(&list, p.device, quick);
-    free(list.items);
+    bool ok = tune(&p, quick);
     free(sets.items);
     return ok ? 0 : cs_failed();
 }

@@ -5,11 +5,11 @@
 
 /* Mirrors shaders/bias_sum.comp. */
 typedef struct push {
-    uint32_t rows, columns, chunks, groups, accumulate;
+    uint32_t rows, columns, chunks, groups, accumulate, stride;
 } push;
 
-/* A workgroup is COLUMNS (or four times as many, by texels) times LANES that share the rows. */
-enum { COLUMNS = 8, LANES = 16, ROWS_PER_CHUNK = 1024, MAX_CHUNKS = 32 };
+/* A workgroup is COLUMNS (or four times as many, by texels) times lanes that share the rows. */
+enum { COLUMNS = 8, GPU_LANES = 16, ROWS_PER_CHUNK = 1024, MAX_CHUNKS = 32 };
 /* lavapipe 22.3 ends the loops of an invocation after 65535 turns. */
 enum { MAX_LOOP = 1 << 15 };
 
@@ -18,12 +18,18 @@ static uint32_t entries(const nn_bias_sum *s)
     return s->groups ? s->groups : s->batch ? s->batch : 1;
 }
 
+/* On a CPU driver the barrier between lanes costs more than they save. */
+static uint32_t lanes_of(const vk_caps *caps)
+{
+    return caps->type == VK_TYPE_CPU ? 1 : GPU_LANES;
+}
+
 /* A GPU is kept busy by chunks; the few cores of a CPU have enough to do without, and a second pass costs more. */
 static uint32_t chunks_of(const vk_caps *caps, const nn_bias_sum *s)
 {
     uint32_t wanted = caps->type == VK_TYPE_CPU ? 1 : s->rows / ROWS_PER_CHUNK;
     wanted = wanted < 1 ? 1 : wanted > MAX_CHUNKS ? MAX_CHUNKS : wanted;
-    uint32_t needed = s->rows / (LANES * MAX_LOOP) + 1;
+    uint32_t needed = s->rows / (lanes_of(caps) * MAX_LOOP) + 1;
     return wanted > needed ? wanted : needed;
 }
 
@@ -34,16 +40,17 @@ static bool run_pass(vk_device *device, const nn_bias_sum *s, uint32_t chunks)
     uint64_t bytes = rows * s->columns * nn_dtype_size(s->in_type);
     bool texel = s->columns % 4 == 0 && nn_texel_fits(caps, s->in, bytes);
     uint32_t width = COLUMNS * (texel ? 4 : 1);
-    push p = {s->rows, s->columns, chunks, s->groups, s->accumulate};
+    uint32_t stride = s->out_stride ? s->out_stride : s->columns;
+    push p = {s->rows, s->columns, chunks, s->groups, s->accumulate, stride};
     vk_dispatch d = {
         .kernel = texel ? "bias_sum_texel" : "bias_sum",
         .label = s->label ? s->label : "bias_sum",
-        .spec = {COLUMNS, s->in_type, LANES},
+        .spec = {COLUMNS, s->in_type, lanes_of(caps)},
         .specs = 3,
         .bind =
             {
                 {{s->in.block, s->in.offset, bytes}, texel ? VK_READ | VK_TEXEL : VK_READ},
-                {{s->out.block, s->out.offset, (uint64_t)entries(s) * chunks * s->columns * 4},
+                {{s->out.block, s->out.offset, ((uint64_t)(entries(s) * chunks - 1) * stride + s->columns) * 4},
                  s->accumulate ? VK_READ | VK_WRITE : VK_WRITE},
                 {s->offsets, VK_READ},
             },
@@ -69,6 +76,7 @@ bool nn_bias_sum_run(vk_device *device, const nn_bias_sum *s)
         return false;
     first.out = second.in = scratch;
     first.accumulate = false;
+    first.out_stride = 0;
     second.in_type = NN_F32;
     second.rows = chunks;
     second.batch = entries(s);

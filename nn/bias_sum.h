@@ -15,6 +15,7 @@ typedef struct nn_bias_sum {
     vk_range in;            /* [batch, rows, columns] or [rows, columns] */
     enum nn_dtype in_type;  /* of 16 bits: an even number of columns */
     vk_range out;           /* [batch or groups, columns] */
+    uint32_t out_stride;    /* elements between the sums of two entries; 0: columns */
     bool accumulate;        /* add to `out` instead of writing it */
     const char *label;      /* row of the profile; NULL: "bias_sum" */
 } nn_bias_sum;

@@ -247,29 +247,38 @@ static chunk_sum chunk_sum_of(nn_exec *x, nn_tensor *t, vk_bind from)
     return s;
 }
 
-static bool add_chunks(nn_exec *x, const nn_node *n, const partials *p, const chunk_sum *s, uint32_t batch)
+/* Both sums at once where the gradients lie at `out_stride` elements from each other, else (0) one. */
+static bool add_chunks(nn_exec *x, const nn_node *n, const partials *p, const chunk_sum *s, uint32_t out_stride)
 {
     vk_range in = s->from.range;
-    in.size *= batch;
+    in.size *= out_stride ? 2 : 1;
     return !s->wanted || nn_bias_sum_run(nn_device(x), &(nn_bias_sum){
         .rows = (uint32_t)p->chunks,
         .columns = (uint32_t)nn_cols(n->in[0]),
-        .batch = batch,
+        .batch = out_stride ? 2 : 1,
         .in = in,
         .out = s->to.range,
+        .out_stride = out_stride,
         .accumulate = s->accumulate,
     });
+}
+
+/* Elements from the gain's gradient to the bias's where they are close neighbours in one slab, else 0. */
+static uint32_t gradient_stride(const partials *p, const chunk_sum *gain, const chunk_sum *bias)
+{
+    enum { MOST_GAP = 1024 };
+    vk_range a = gain->to.range, b = bias->to.range;
+    bool together = p->adjoin && gain->wanted && bias->wanted && gain->accumulate == bias->accumulate &&
+                    a.block == b.block && b.offset >= a.offset + p->stride &&
+                    b.offset <= a.offset + p->stride + MOST_GAP;
+    return together ? (uint32_t)((b.offset - a.offset) / 4) : 0;
 }
 
 static bool backward_weights(nn_exec *x, const nn_node *n, const partials *p)
 {
     chunk_sum gain = chunk_sum_of(x, gain_of(n), p->gain), bias = chunk_sum_of(x, bias_of(n), p->bias);
-    bool together = p->adjoin && gain.wanted && bias.wanted && gain.accumulate == bias.accumulate &&
-                    gain.to.range.block == bias.to.range.block &&
-                    gain.to.range.offset + p->stride == bias.to.range.offset;
-    if (together)
-        return add_chunks(x, n, p, &gain, 2);
-    return add_chunks(x, n, p, &gain, 1) && add_chunks(x, n, p, &bias, 1);
+    uint32_t stride = gradient_stride(p, &gain, &bias);
+    return add_chunks(x, n, p, &gain, stride) && (stride || add_chunks(x, n, p, &bias, 0));
 }
 
 static bool backward(nn_exec *x, const nn_node *n)

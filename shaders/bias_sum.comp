@@ -1,12 +1,13 @@
 #version 450
 // The gradients of biases, sums of columns per batch entry or group: out[e, chunk, :] (+)= sum of a share of the rows
-// of entry e, in a fixed order: row by row for each of the workgroup's lanes in y, then the lanes. Very tall inputs take
+// of entry e, in a fixed order: blocks of rows for each of the workgroup's lanes in y, then the lanes. Very tall inputs take
 // two passes, the second one over the chunks of the first. -DTEXEL: rows of whole 16-byte texels, four columns per
 // invocation, for drivers where loads are dear.
 #extension GL_GOOGLE_include_directive : require
 #include "half.glsl"
 
 layout(local_size_x = 8, local_size_x_id = 0, local_size_y = 16, local_size_y_id = 2) in;
+#define LANES gl_WorkGroupSize.y
 layout(constant_id = 1) const uint TYPE = 0; // of the input; 16-bit rows are of whole words
 
 layout(push_constant) uniform Push
@@ -15,6 +16,7 @@ layout(push_constant) uniform Push
     uint chunks;        // each entry's rows are shared among as many workgroups
     uint groups;        // 0: entry e has rows e * rows and up; else rows offsets[e]..offsets[e+1]-1
     uint accumulate;
+    uint stride; // elements between two sums of a column
 };
 
 layout(std430, binding = 1) buffer Out { float sums[]; };
@@ -43,6 +45,7 @@ float load(uint at)
 }
 #endif
 
+const uint BLOCK = 128; // rows that are summed before they go to the whole, which keeps rounding small
 const uint MOST_INVOCATIONS = 256;
 shared VALUE lane_sums[MOST_INVOCATIONS];
 
@@ -59,15 +62,21 @@ void main()
     uint share = (end - first + chunks - 1) / chunks;
     uint from = min(first + chunk * share, end), to = column < columns ? min(from + share, end) : from;
     VALUE sum = VALUE(0);
-    for (uint row = from + gl_LocalInvocationID.y; row < to; row += gl_WorkGroupSize.y)
-        sum += load(row * columns + column);
-    lane_sums[gl_LocalInvocationIndex] = sum;
-    barrier();
+    for (uint block = from + gl_LocalInvocationID.y; block < to; block += BLOCK * LANES) {
+        VALUE part = VALUE(0);
+        for (uint row = block; row < min(block + BLOCK * LANES, to); row += LANES)
+            part += load(row * columns + column);
+        sum += part;
+    }
+    if (LANES > 1) {
+        lane_sums[gl_LocalInvocationIndex] = sum;
+        barrier();
+        for (uint lane = 1; lane < LANES && gl_LocalInvocationID.y == 0; ++lane)
+            sum += lane_sums[gl_LocalInvocationIndex + lane * gl_WorkGroupSize.x];
+    }
     if (gl_LocalInvocationID.y != 0 || column >= columns)
         return;
-    for (uint lane = 1; lane < gl_WorkGroupSize.y; ++lane)
-        sum += lane_sums[gl_LocalInvocationIndex + lane * gl_WorkGroupSize.x];
-    uint at = (entry * chunks + chunk) * columns + column;
+    uint at = (entry * chunks + chunk) * stride + column;
 #ifdef TEXEL
     for (uint j = 0; j < WIDTH; ++j)
         store(at + j, sum[j]);

@@ -109,8 +109,7 @@ static uint64_t stream_bytes(vk_device *device)
     const uint64_t unit = 32ull * STREAM_TURNS * group_size(caps);
     const vk_memory_stats memory = vk_memory_get(device);
     uint64_t bytes = STREAM_BYTES;
-    const uint64_t limits[] = {caps->max_storage_range, 16ull * caps->max_texel_elements,
-                               unit / 2 * caps->max_groups[0], memory.budget / 8};
+    const uint64_t limits[] = {caps->max_storage_range, unit / 2 * caps->max_groups[0], memory.budget / 8};
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
         bytes = limits[i] < bytes ? limits[i] : bytes;
     return bytes / unit * unit;
@@ -133,7 +132,8 @@ static bool bench_stream(const nn_bench *b, bool reads, bool writes, nn_timing *
     s.from = vk_alloc(b->device, s.bytes, VK_MEMORY_DEVICE, "a benchmark");
     s.to = vk_alloc(b->device, s.bytes, VK_MEMORY_DEVICE, "a benchmark");
     bool ok = s.from.block && s.to.block && vk_fill(b->device, s.from, 1) && time_stream(b, run_stream, &s, t);
-    if (ok && vk_device_caps(b->device)->int64) {
+    const vk_caps *caps = vk_device_caps(b->device);
+    if (ok && caps->int64 && 16ull * caps->max_texel_elements >= s.bytes) {
         s.wide = true;
         ok = time_stream(b, run_stream, &s, t);
     }

@@ -46,6 +46,8 @@ bool nn_bench_fill(vk_device *device, vk_range range, enum nn_dtype type, uint64
 enum nn_peak {
     NN_PEAK_F32,   /* f32 multiply-adds; a multiply-add is 2 FLOP */
     NN_PEAK_F16,   /* f16 multiply-adds, in pairs */
+    NN_PEAK_MATRIX_F16,  /* cooperative matrices of f16, f32 sums */
+    NN_PEAK_MATRIX_BF16, /* of bf16 */
     NN_PEAK_READ,  /* memory larger than caches, as far as the device binds that much */
     NN_PEAK_WRITE,
     NN_PEAK_COPY,  /* bytes read plus bytes written */

@@ -3,7 +3,8 @@
 
 #include "base/error.h"
 
-const char *const nn_peak_names[NN_PEAKS] = {"f32 FMA", "f16 FMA", "memory read", "memory write", "memory copy"};
+const char *const nn_peak_names[NN_PEAKS] = {"f32 FMA",     "f16 FMA",      "f16 matrix", "bf16 matrix",
+                                           "memory read", "memory write", "memory copy"};
 
 static const double LONG_ENOUGH = 10e6; /* nanoseconds a run */
 
@@ -22,43 +23,67 @@ static void keep_faster(nn_timing *best, const nn_timing *t)
 
 /* ---- arithmetic -------------------------------------------------------------------------------------------------- */
 
-enum { FMA_TURNS = 1024, FMA_STEPS = 16, FMA_LANES = 12 };
+enum { FMA_TURNS = 1024, FMA_STEPS = 16, FMA_LANES = 12, MATRIX_TURNS = 256, MATRIX_STEPS = 8, MATRIX_CHAINS = 4 };
 
 typedef struct arithmetic {
     vk_device *device;
-    const char *kernel;
-    vk_range sink;
-    uint32_t groups;
+    vk_dispatch dispatch; /* of groups[0] workgroups */
+    double flops;         /* of one workgroup */
 } arithmetic;
 
 static bool run_arithmetic(void *with)
 {
     const arithmetic *a = with;
-    const float push[] = {0.5f, 1.0f, -1.0f};
-    const vk_dispatch d = {.kernel = a->kernel,
-                           .spec = {group_size(vk_device_caps(a->device)), FMA_TURNS},
-                           .specs = 2,
-                           .bind = {{a->sink, VK_WRITE}},
-                           .binds = 1,
-                           .push = push,
-                           .push_bytes = sizeof push,
-                           .groups = {a->groups, 1, 1}};
-    return vk_run(a->device, &d);
+    return vk_run(a->device, &a->dispatch);
 }
 
-static bool bench_arithmetic(const nn_bench *b, const char *kernel, nn_timing *t)
+/* Doubles the workgroups until a run is long enough, then measures. */
+static bool bench_arithmetic(const nn_bench *b, arithmetic *a, nn_timing *t)
+{
+    static const float push[] = {0.5f, 1.0f, -1.0f};
+    const uint32_t most = vk_device_caps(b->device)->max_groups[0];
+    vk_range sink = vk_alloc(b->device, 256, VK_MEMORY_DEVICE, "a benchmark");
+    vk_dispatch *d = &a->dispatch;
+    double ns = 0;
+    d->bind[0] = (vk_bind){sink, VK_WRITE};
+    d->binds = 1;
+    d->push = push;
+    d->push_bytes = sizeof push;
+    d->groups[0] = 8, d->groups[1] = d->groups[2] = 1;
+    bool ok = sink.block && nn_bench_once(b, run_arithmetic, a, &ns); /* compiles */
+    while (ok && (ok = nn_bench_once(b, run_arithmetic, a, &ns)) && ns < LONG_ENOUGH && d->groups[0] * 2 <= most)
+        d->groups[0] *= 2;
+    t->flops = a->flops * d->groups[0];
+    ok = ok && nn_bench_device_time(b, run_arithmetic, a, t);
+    vk_free(b->device, &sink);
+    return ok;
+}
+
+static bool bench_fma(const nn_bench *b, bool half, nn_timing *t)
 {
     const vk_caps *caps = vk_device_caps(b->device);
-    arithmetic a = {b->device, kernel, vk_alloc(b->device, 256, VK_MEMORY_DEVICE, "a benchmark"), 8};
-    double ns = 0;
-    bool ok = a.sink.block && nn_bench_once(b, run_arithmetic, &a, &ns); /* compiles */
-    while (ok && (ok = nn_bench_once(b, run_arithmetic, &a, &ns)) && ns < LONG_ENOUGH &&
-           a.groups * 2 <= caps->max_groups[0])
-        a.groups *= 2;
-    t->flops = 2.0 * FMA_TURNS * FMA_STEPS * FMA_LANES * group_size(caps) * a.groups;
-    ok = ok && nn_bench_device_time(b, run_arithmetic, &a, t);
-    vk_free(b->device, &a.sink);
-    return ok;
+    const uint32_t local = group_size(caps);
+    arithmetic a = {.device = b->device,
+                    .dispatch = {.kernel = half ? "peak_fma_f16" : "peak_fma", .spec = {local, FMA_TURNS}, .specs = 2},
+                    .flops = 2.0 * FMA_TURNS * FMA_STEPS * FMA_LANES * local};
+    return (half && !caps->float16) || bench_arithmetic(b, &a, t);
+}
+
+static bool bench_matrix(const nn_bench *b, bool bfloat16, nn_timing *t)
+{
+    enum { SUBGROUPS = 4 }; /* of a workgroup */
+    const vk_caps *caps = vk_device_caps(b->device);
+    const vk_matrix_shape *s = vk_matrix_find(caps, bfloat16);
+    const char *kernel = bfloat16 ? "peak_matrix_bf16" : "peak_matrix_f16";
+    if (!s || !vk_has_kernel(kernel))
+        return true;
+    arithmetic a = {.device = b->device,
+                    .dispatch = {.kernel = kernel,
+                                 .spec = {SUBGROUPS * caps->subgroup_min, MATRIX_TURNS, s->m, s->n, s->k},
+                                 .specs = 5,
+                                 .subgroup = caps->subgroup_min},
+                    .flops = 2.0 * MATRIX_TURNS * MATRIX_STEPS * MATRIX_CHAINS * s->m * s->n * s->k * SUBGROUPS};
+    return bench_arithmetic(b, &a, t);
 }
 
 /* ---- memory ------------------------------------------------------------------------------------------------------ */
@@ -153,10 +178,12 @@ bool nn_bench_peak(const nn_bench *often, enum nn_peak peak, nn_timing *t)
     *t = (nn_timing){0};
     switch (peak) {
     case NN_PEAK_F32:
-        ok = bench_arithmetic(b, "peak_fma", t);
-        break;
     case NN_PEAK_F16:
-        ok = !vk_device_caps(b->device)->float16 || bench_arithmetic(b, "peak_fma_f16", t);
+        ok = bench_fma(b, peak == NN_PEAK_F16, t);
+        break;
+    case NN_PEAK_MATRIX_F16:
+    case NN_PEAK_MATRIX_BF16:
+        ok = bench_matrix(b, peak == NN_PEAK_MATRIX_BF16, t);
         break;
     case NN_PEAK_READ:
         ok = bench_stream(b, true, false, t);

@@ -77,6 +77,23 @@ static void test_roof(void **state)
     json_decref(doc);
 }
 
+static void test_matrix_roof(void **state)
+{
+    (void)state;
+    json_t *doc = make_doc(1), *entry = json_array_get(doc, 0), *results = json_object_get(entry, "results");
+    add(entry, BENCH_PEAKS, "peak", nn_peak_names[NN_PEAK_MATRIX_F16], "f16", 2, 400e6, 0);
+    add(entry, BENCH_OPS, "gemm NT", "16-bit", "f16", 4, 200e6, 1e6);
+    add(entry, BENCH_OPS, "gemm NT", "16-bit", "bf16", 4, 200e6, 1e6);
+    const size_t last = json_array_size(results) - 1;
+    const bench_row f16 = bench_row_read(json_array_get(results, last - 1)), bf16 = bench_row_read(json_array_get(results, last));
+    assert_true(fabs(f16.figure[BENCH_ROOF_PERCENT] - 12.5) < 1e-9);
+    assert_true(fabs(bf16.figure[BENCH_ROOF_PERCENT] - 50) < 1e-9); /* no matrices of bf16: the f32 peak */
+    char *page = saved(doc, "matrix.html");
+    assert_has(page, "stroke-dasharray");
+    free(page);
+    json_decref(doc);
+}
+
 static void test_round_trip(void **state)
 {
     (void)state;
@@ -220,7 +237,8 @@ static void test_unknown_ending(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_roof),     cmocka_unit_test(test_round_trip),      cmocka_unit_test(test_comparison),
+        cmocka_unit_test(test_roof),      cmocka_unit_test(test_matrix_roof),     cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_comparison),
         cmocka_unit_test(test_markdown), cmocka_unit_test(test_csv),             cmocka_unit_test(test_html),
         cmocka_unit_test(test_bad_files), cmocka_unit_test(test_damaged_results), cmocka_unit_test(test_unknown_ending),
     };

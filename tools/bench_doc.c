@@ -150,10 +150,15 @@ static double peak(const json_t *device, enum nn_peak kind, enum bench_figure fi
     return 0;
 }
 
+/* Sums are f32, whatever the operands, unless the device multiplies matrices of that type. */
 double bench_peak_gflops(const json_t *device, const char *type)
 {
-    (void)type; /* sums are f32, whatever the operands */
-    return peak(device, NN_PEAK_F32, BENCH_GFLOPS);
+    double matrix = 0;
+    if (!strcmp(type, "f16"))
+        matrix = peak(device, NN_PEAK_MATRIX_F16, BENCH_GFLOPS);
+    else if (!strcmp(type, "bf16"))
+        matrix = peak(device, NN_PEAK_MATRIX_BF16, BENCH_GFLOPS);
+    return fmax(matrix, peak(device, NN_PEAK_F32, BENCH_GFLOPS));
 }
 
 double bench_peak_gbytes(const json_t *device)

@@ -148,7 +148,7 @@ static void put_roofline(const json_t *doc, FILE *out)
 {
     fputs("<h2>Roofline</h2>\n", out);
     if (bench_put_roofline(doc, out))
-        fputs("<p class=\"note\">Lines: each device's measured peaks. Points: operators and matrix products, filled "
+        fputs("<p class=\"note\">Lines: each device's measured peaks in f32, dashed with its f16 matrices. Points: operators and matrix products, filled "
               "forward, hollow backward; those that fit a cache can stand above the slope. Point at one for its "
               "name.</p>\n", out);
     else

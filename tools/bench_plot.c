@@ -71,7 +71,7 @@ static bool frame_of(const json_t *doc, frame *f)
     *f = (frame){-1, 2, 0, 1};
     json_array_foreach(doc, d, device)
     {
-        const double flops = bench_peak_gflops(device, "f32"), bytes = bench_peak_gbytes(device);
+        const double flops = bench_peak_gflops(device, "f16"), bytes = bench_peak_gbytes(device); /* the higher roof */
         if (flops > 0 && bytes > 0) {
             widen(f, flops / bytes, flops);
             any = true;
@@ -102,14 +102,23 @@ static void put_grid(const frame *f, FILE *out)
             (TOP + HEIGHT - BOTTOM) / 2);
 }
 
+static void put_roof_of(const frame *f, double flops, double bytes, size_t d, const char *dashes, FILE *out)
+{
+    const double foot = fmax(pow(10, f->x0), pow(10, f->y0) / bytes); /* where the slope enters the frame */
+    fprintf(out, "<path class=\"roof\" style=\"stroke:var(--d%zu)%s\" d=\"M%.1f %.1f L%.1f %.1f H%d\"/>\n", d % COLOURS,
+            dashes, at_x(f, foot), at_y(f, foot * bytes), at_x(f, flops / bytes), at_y(f, flops), WIDTH - RIGHT);
+}
+
+/* Dashed above the f32 roof: that of f16 matrices, where the device has them. */
 static void put_roof(const frame *f, const json_t *device, size_t d, FILE *out)
 {
-    const double flops = bench_peak_gflops(device, "f32"), bytes = bench_peak_gbytes(device);
+    const double flops = bench_peak_gflops(device, "f32"), bytes = bench_peak_gbytes(device),
+                 matrix = bench_peak_gflops(device, "f16");
     if (flops <= 0 || bytes <= 0)
         return;
-    const double foot = fmax(pow(10, f->x0), pow(10, f->y0) / bytes); /* where the slope enters the frame */
-    fprintf(out, "<path class=\"roof\" style=\"stroke:var(--d%zu)\" d=\"M%.1f %.1f L%.1f %.1f H%d\"/>\n", d % COLOURS,
-            at_x(f, foot), at_y(f, foot * bytes), at_x(f, flops / bytes), at_y(f, flops), WIDTH - RIGHT);
+    if (matrix > flops)
+        put_roof_of(f, matrix, bytes, d, ";stroke-dasharray:6 4", out);
+    put_roof_of(f, flops, bytes, d, "", out);
 }
 
 static const char *const shapes[SHAPES] = {"M-4 0 a4 4 0 1 0 8 0 a4 4 0 1 0 -8 0", "M-4 -4 h8 v8 h-8 z",

@@ -33,7 +33,7 @@ static bool report(session *s, bench_row *row)
 
 static bool run_peaks(session *s)
 {
-    static const char *const types[NN_PEAKS] = {"f32", "f16", "", "", ""};
+    static const char *const types[NN_PEAKS] = {"f32", "f16", "f16", "bf16", "", "", ""};
     for (int peak = 0; peak < NN_PEAKS; peak++) {
         nn_timing t;
         if (!nn_bench_peak(&s->bench, (enum nn_peak)peak, &t))

@@ -98,12 +98,14 @@ build() {
     ninja -C "$folder" >"$logs/build.log" 2>&1 || { grep -vE '^\[' "$logs/build.log" | tail -n 60; return 1; }
 }
 
-# unit_tests FOLDER LOG: runs the cmocka programs of a build; their cases are counted one by one.
+# unit_tests FOLDER LOG [MESON-OPTIONS...]: runs the cmocka programs of a build; their cases are counted one by one.
 unit_tests() {
-    CMOCKA_MESSAGE_OUTPUT=TAP meson test -C "$1" --no-rebuild --suite unit --logbase "$2" >"$logs/$2.log" 2>&1
+    folder=$1 log=$2
+    shift 2
+    CMOCKA_MESSAGE_OUTPUT=TAP meson test -C "$folder" --no-rebuild --suite unit --logbase "$log" "$@" >"$logs/$log.log" 2>&1
     status=$?
-    [ "$status" = 0 ] || cat "$logs/$2.log"
-    count_tap "$1/meson-logs/$2.txt" "$status"
+    [ "$status" = 0 ] || cat "$logs/$log.log"
+    count_tap "$folder/meson-logs/$log.txt" "$status"
 }
 
 mkdir -p "$logs"
@@ -144,7 +146,7 @@ swiftshader=$(sh tools/swiftshader.sh "$root/build/cache/swiftshader" 2>"$logs/s
 stage "SwiftShader: unit tests and selftest"
 if [ -n "$swiftshader" ]; then
     export VK_DRIVER_FILES="$swiftshader"
-    unit_tests "$work" unit-swiftshader
+    unit_tests "$work" unit-swiftshader --no-suite long
     count_summary selftest-swiftshader "$csmoe" selftest
     unset VK_DRIVER_FILES
 else
@@ -153,7 +155,7 @@ fi
 
 stage "Vulkan validation layer, core and synchronization: unit tests and selftest"
 export CSMOE_VALIDATION=1
-unit_tests "$work" unit-validation
+unit_tests "$work" unit-validation --no-suite long
 LP_NUM_THREADS=0 count_summary selftest-validation "$csmoe" selftest
 unset CSMOE_VALIDATION
 no_messages "$work/meson-logs/unit-validation.txt" "$logs/selftest-validation.log"

@@ -376,7 +376,8 @@ static uint64_t competition_peak(bool recompute)
     uint64_t before = vk_memory_get(device).used;
     vk_memory_reset_peak(device);
     nn_tensor *in = nn_input(f.tape, NN_F32, 2, (int64_t[]){TOKENS, WIDTH}, x);
-    check(nn_competition(f.tape, in, &w, (nn_competition_params){.top_k = K, .recompute = recompute, .chunk = CHUNK}, &r));
+    const nn_competition_params params = {.top_k = K, .recompute = recompute, .chunk = CHUNK};
+    check(nn_competition(f.tape, in, &w, params, &r));
     const nn_root roots[] = {{r.winners, 1, NULL}, {r.affinities, 1, NULL}};
     check(nn_params_zero_grad(f.params) && nn_tape_run(f.tape, roots, 2));
     uint64_t peak = vk_memory_get(device).peak - before;
@@ -384,7 +385,7 @@ static uint64_t competition_peak(bool recompute)
     return peak;
 }
 
-/* CHUNK, or more where the device binds nothing that begins with so few experts' biases, the shortest of their values. */
+/* CHUNK, or more where so few experts' biases, the shortest of their values, do not end where a device can bind. */
 static uint64_t experts_at_a_time(void)
 {
     const vk_caps *caps = vk_device_caps(device);
@@ -402,7 +403,8 @@ static void competition_takes_the_memory_that_is_planned(void **state)
     const uint64_t floats = 4, rounding = 16 * 256 + 64 * BROAD * floats; /* of ranges; partial sums of biases */
     uint64_t kept = TOKENS * (WIDTH + K * OUT + 2 * MANY + K) * floats;
     uint64_t expert = TOKENS * (2 * BROAD + OUT) * floats;
-    uint64_t stored = competition_peak(false), recomputed = competition_peak(true), chunk = experts_at_a_time() * expert;
+    uint64_t stored = competition_peak(false), recomputed = competition_peak(true);
+    uint64_t chunk = experts_at_a_time() * expert;
     assert_in_range(stored, kept + MANY * expert, kept + MANY * expert + rounding);
     assert_in_range(recomputed, kept + chunk, kept + chunk + rounding);
 }

@@ -375,14 +375,15 @@ static bool narrows(const nn_op *op, const nn_case *c)
     return false;
 }
 
-static bool run_types(vk_device *device, const nn_op *op, const nn_case *c, FILE *out, nn_selftest_result *result)
+static bool run_types(vk_device *device, const nn_op *op, const nn_case *c, bool f32_only, FILE *out,
+                      nn_selftest_result *result)
 {
     return run_case(device, op, c, NN_F32, out, result) &&
-           (!narrows(op, c) || (run_case(device, op, c, NN_F16, out, result) &&
+           (f32_only || !narrows(op, c) || (run_case(device, op, c, NN_F16, out, result) &&
                                 run_case(device, op, c, NN_BF16, out, result)));
 }
 
-bool nn_selftest(vk_device *device, const char *name, FILE *out, nn_selftest_result *result)
+bool nn_selftest(vk_device *device, const char *name, bool f32_only, FILE *out, nn_selftest_result *result)
 {
     if (name && !nn_op_find(name))
         return cs_fail("selftest: there is no operator '%s'", name);
@@ -392,7 +393,7 @@ bool nn_selftest(vk_device *device, const char *name, FILE *out, nn_selftest_res
         if (name && strcmp(name, op->name))
             continue;
         for (int k = 0; k < op->case_count; k++)
-            if (!op->cases[k].bench && !run_types(device, op, &op->cases[k], out, result))
+            if (!op->cases[k].bench && !run_types(device, op, &op->cases[k], f32_only, out, result))
                 return false;
     }
     return name || nn_selftest_tape(device, out, result);

@@ -21,6 +21,7 @@ expect "unexpected argument" 2 "unexpected argument 'now'" version now
 expect "devices lists one and marks it" 0 "^\* [0-9]+  " devices
 expect "devices as JSON" 0 '"max_storage_range": [0-9]+' devices --json
 expect "selftest of one operator" 0 "^[1-9][0-9]* passed, 0 failed" selftest --op softmax
+expect "selftest in f32 alone" 0 "^5 passed, 0 failed" selftest --op rms_norm --f32
 expect "selftest: no such operator" 1 "there is no operator 'softmix'" selftest --op softmix
 expect "bench of one operator" 0 "^softmax .* backward .*%" bench --quick --op softmax --json "$dir/bench.json"
 check "... as JSON" grep -q '"operator": "softmax"' "$dir/bench.json"

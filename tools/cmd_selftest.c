@@ -7,9 +7,11 @@
 int cmd_selftest(int argc, char **argv)
 {
     const char *device = NULL, *op = NULL;
+    bool f32_only = false;
     const cs_option options[] = {
         {"device", CS_OPT_STRING, &device, .arg = "N", .doc = "device: index, part of the name or UUID"},
         {"op", CS_OPT_STRING, &op, .arg = "NAME", .doc = "one operator only"},
+        {"f32", CS_OPT_FLAG, &f32_only, .doc = "leave the 16-bit types out"},
     };
     const cs_syntax syntax = {
         "selftest", "Runs every operator, forward and backward, against its reference in double on this device.",
@@ -26,7 +28,7 @@ int cmd_selftest(int argc, char **argv)
            vk_device_caps(dev)->name, vk_device_caps(dev)->driver, vk_device_caps(dev)->driver_info,
            NN_FORWARD_TOLERANCE, NN_BACKWARD_TOLERANCE);
     nn_selftest_result result;
-    bool ok = nn_selftest(dev, op, stdout, &result);
+    bool ok = nn_selftest(dev, op, f32_only, stdout, &result);
     if (ok)
         printf("%d passed, %d failed\n", result.passed, result.failed);
     vk_close(&dev);

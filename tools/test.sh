@@ -156,7 +156,7 @@ fi
 stage "Vulkan validation layer, core and synchronization: unit tests and selftest"
 export CSMOE_VALIDATION=1
 unit_tests "$work" unit-validation --no-suite long
-LP_NUM_THREADS=0 count_summary selftest-validation "$csmoe" selftest
+LP_NUM_THREADS=0 count_summary selftest-validation "$csmoe" selftest --f32
 unset CSMOE_VALIDATION
 no_messages "$work/meson-logs/unit-validation.txt" "$logs/selftest-validation.log"
 

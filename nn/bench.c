@@ -3,7 +3,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "base/clock.h"
 #include "base/half.h"
 #include "base/memory.h"
 #include "base/random.h"
@@ -42,7 +41,7 @@ bool nn_bench_enough(const nn_bench *b, int runs, double sum)
     return runs >= b->fewest && (runs >= b->most || sum >= b->enough);
 }
 
-/* ---- clocks ------------------------------------------------------------------------------------------------------ */
+/* ---- timing ------------------------------------------------------------------------------------------------------ */
 
 /* The profile's sum over all that run() records, but uploads. */
 bool nn_bench_once(const nn_bench *b, nn_bench_fn *run, void *with, double *ns)
@@ -57,39 +56,17 @@ bool nn_bench_once(const nn_bench *b, nn_bench_fn *run, void *with, double *ns)
     return true;
 }
 
-static bool once_by_wall(const nn_bench *b, nn_bench_fn *run, void *with, double *ns)
-{
-    uint64_t value;
-    double start = cs_seconds();
-    if (!run(with) || !(value = vk_submit(b->device)) || !vk_wait(b->device, value))
-        return false;
-    *ns = 1e9 * (cs_seconds() - start);
-    return true;
-}
-
-typedef bool clock_fn(const nn_bench *b, nn_bench_fn *run, void *with, double *ns);
-
-static bool measure(const nn_bench *b, clock_fn *clock, nn_bench_fn *run, void *with, nn_timing *t)
+bool nn_bench_device_time(const nn_bench *b, nn_bench_fn *run, void *with, nn_timing *t)
 {
     double ns[NN_BENCH_MOST], sum = 0;
     int runs = 0;
-    if (!clock(b, run, with, &sum)) /* the first one may compile */
+    if (!nn_bench_once(b, run, with, &sum)) /* the first one may compile */
         return false;
     for (sum = 0; !nn_bench_enough(b, runs, sum); sum += ns[runs++])
-        if (!clock(b, run, with, &ns[runs]))
+        if (!nn_bench_once(b, run, with, &ns[runs]))
             return false;
     nn_summarise(t, ns, runs);
     return true;
-}
-
-bool nn_bench_device_time(const nn_bench *b, nn_bench_fn *run, void *with, nn_timing *t)
-{
-    return measure(b, nn_bench_once, run, with, t);
-}
-
-bool nn_bench_wall_time(const nn_bench *b, nn_bench_fn *run, void *with, nn_timing *t)
-{
-    return measure(b, once_by_wall, run, with, t);
 }
 
 /* ---- values ------------------------------------------------------------------------------------------------------ */

@@ -29,8 +29,6 @@ typedef bool nn_bench_fn(void *with);
 /* Device time of all that run() records but uploads, on a device opened with params.profile. Sets all but flops and
  * bytes. */
 bool nn_bench_device_time(const nn_bench *b, nn_bench_fn *run, void *with, nn_timing *t);
-/* Wall-clock time from recording until the device is done, as someone sees it who waits for the result. */
-bool nn_bench_wall_time(const nn_bench *b, nn_bench_fn *run, void *with, nn_timing *t);
 /* The statistics of `runs` measured times; reorders and overwrites them. */
 void nn_summarise(nn_timing *t, double *ns, int runs);
 bool nn_bench_enough(const nn_bench *b, int runs, double sum);

@@ -285,17 +285,6 @@ bool nn_gather(vk_device *device, const nn_gather_launch *g)
     return step > 0;
 }
 
-/* ---- sums over rows ---------------------------------------------------------------------------------------------- */
-
-int64_t nn_sum_chunks(int64_t rows, int64_t *chunk_rows)
-{
-    const int64_t least = 32, most_chunks = 128;
-    *chunk_rows = (rows + most_chunks - 1) / most_chunks;
-    if (*chunk_rows < least)
-        *chunk_rows = rows < least ? rows : least;
-    return (rows + *chunk_rows - 1) / *chunk_rows;
-}
-
 /* ---- reductions to one number ------------------------------------------------------------------------------------ */
 
 enum { REDUCE_WHOLE = 65536, REDUCE_CHUNK = 16384, REDUCE_PARTIALS = 65536 };

@@ -91,9 +91,6 @@ typedef struct nn_gather_launch {
 } nn_gather_launch;
 bool nn_gather(vk_device *device, const nn_gather_launch *g);
 
-/* Chunks that a sum over `rows` rows is cut into for its first pass, and the rows of each. */
-int64_t nn_sum_chunks(int64_t rows, int64_t *chunk_rows);
-
 /* Sum, or sum of squares, of `count` floats times `scale` into the one float of `result`, in fixed order: partial sums
  * of chunks, then their sum. Scratch: nn_reduce_partials(count) floats. */
 int64_t nn_reduce_partials(int64_t count);

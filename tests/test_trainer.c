@@ -28,7 +28,8 @@ static mm_train_params with_inputs(mm_train_params params, const char *data, con
     all[n++] = train;
     all[n++] = tokenizer;
     assert_true(n + count <= MAX_SETS);
-    memcpy(all + n, sets, count * sizeof *sets);
+    for (size_t i = 0; i < count; i++)
+        all[n + i] = sets[i];
     params.config = write_text("empty.json", "{}");
     params.sets = all;
     params.set_count = n + count;

@@ -149,6 +149,15 @@ void fetch_b_rows(uint start, uint i, uint last)
 
 // ---- the tile -------------------------------------------------------------------------------------------------------
 
+void add_terms()
+{
+    [[unroll]] for (uint first = 0; first < (RM + RG - 1) / RG; ++first)
+        [[unroll]] for (uint t = 0; t < TERMS; ++t)
+            [[unroll]] for (uint r = 0; r < RG; ++r)
+                if (first * RG + r < RM)
+                    sum[first * RG + r] += a_value(first * RG + r, t) * bv[t];
+}
+
 // Rows and columns beyond the edge come out as anything, terms beyond the end count as 0.
 void multiply(Tile tile, uint column, uint a_base, uint b_base)
 {
@@ -157,18 +166,17 @@ void multiply(Tile tile, uint column, uint a_base, uint b_base)
         a_at[f] = a_start(tile, a_base, f);
     [[unroll]] for (uint j = 0; j < 4; ++j)
         b_at[j] = b_base + (LAYOUT == NT ? min(column + j, n - 1) * k : column);
-    for (uint i = tile.k; i < tile.k_end; i += TERMS) {
-        fetch_a(a_at, i, tile.k_end);
-        if (LAYOUT == NT)
-            fetch_b_columns(b_at, i, tile.k_end);
-        else
-            fetch_b_rows(b_at[0], i, tile.k_end - 1);
-        [[unroll]] for (uint first = 0; first < (RM + RG - 1) / RG; ++first)
-            [[unroll]] for (uint t = 0; t < TERMS; ++t)
-                [[unroll]] for (uint r = 0; r < RG; ++r)
-                    if (first * RG + r < RM)
-                        sum[first * RG + r] += a_value(first * RG + r, t) * bv[t];
-    }
+    uint i = tile.k;
+    if (i < tile.k_end)
+        do {
+            fetch_a(a_at, i, tile.k_end);
+            if (LAYOUT == NT)
+                fetch_b_columns(b_at, i, tile.k_end);
+            else
+                fetch_b_rows(b_at[0], i, tile.k_end - 1);
+            add_terms();
+            i += TERMS;
+        } while (i < tile.k_end);
 }
 
 // Moves the sums down by `rows`: a rolled loop over the rows is a quarter of the code of an unrolled one, which a CPU
@@ -199,10 +207,11 @@ void store_eights(Tile tile, uint column, uint rows)
                 store_pair(tile, column, rows, r, sum[r], sum[r + 1]);
         return;
     }
-    [[dont_unroll]] for (uint r = 0; r < rows; r += 2) {
+    uint r = 0;
+    [[dont_unroll]] do {
         store_pair(tile, column, rows, r, sum[0], sum[1]);
         shift_sums(2);
-    }
+    } while ((r += 2) < rows);
 }
 
 void store(Tile tile, uint column)
@@ -212,11 +221,12 @@ void store(Tile tile, uint column)
         store_eights(tile, column, rows);
         return;
     }
-    [[dont_unroll]] for (uint r = 0; r < rows; ++r) {
+    uint r = 0;
+    [[dont_unroll]] do {
         if (column < n)
             complete(tile.entry, tile.row + r, column, sum[0], min(n - column, 4));
         shift_sums(1);
-    }
+    } while (++r < rows);
 }
 
 void make_tile(Tile tile)
@@ -227,10 +237,11 @@ void make_tile(Tile tile)
         start = load_bias((first_group + tile.entry) * bias_stride + column, min(n - column, 4));
     [[unroll]] for (uint r = 0; r < RM; ++r)
         sum[r] = start;
-    for (uint s = 0; s < segments; ++s) {
+    uint s = 0;
+    do {
         uint entry = tile.entry * segments + s;
         multiply(tile, column, entry * a_stride, entry * b_stride);
-    }
+    } while (++s < segments);
     store(tile, column);
 }
 

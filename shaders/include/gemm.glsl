@@ -55,13 +55,17 @@ Tile find_tile(uint index)
 void make_tiles()
 {
     uint first = gl_WorkGroupID.x * column_tiles * WIDTH, last = min(first + column_tiles * WIDTH, n);
-    for (uint i = 0; i < row_tiles; ++i) {
-        Tile tile = find_tile(gl_WorkGroupID.y * row_tiles + i);
+    uint index = gl_WorkGroupID.y * row_tiles, end = index + row_tiles;
+    do {
+        Tile tile = find_tile(index);
         if (tile.row >= tile.row_end)
             break;
         tile.k = min(tile.k + term, tile.k_end);
         tile.k_end = min(tile.k + terms, tile.k_end);
-        for (tile.column = first; tile.column < last; tile.column += WIDTH)
+        tile.column = first;
+        do {
             make_tile(tile);
-    }
+            tile.column += WIDTH;
+        } while (tile.column < last);
+    } while (++index < end);
 }

@@ -8,7 +8,7 @@
 /* Mirrors shaders/include/gemm_finish.glsl. */
 typedef struct push {
     uint32_t m, n, k, a_stride, b_stride, c_stride, bias_stride, groups, flags, segments, column_tiles, row_tiles, term,
-        terms, first_group;
+        terms, nothing, first_group;
 } push;
 enum { ADD_BIAS = 1, ACCUMULATE = 2, STORE_EXTRA = 4 };
 enum { SPEC_TYPES = 9, SPEC_EPILOGUE, SPEC_ACTIVATION, SPEC_GATHER, SPEC_VECTOR, SPECS };
@@ -228,7 +228,7 @@ static void set_binds(vk_dispatch *d, const nn_gemm *g, const nn_gemm_variant *v
     else
         d->bind[d->binds++] = d->bind[2];
     if (v->wide)
-        add_bind(d, g->accumulate ? g->c : none, e.c, g->c_type, VK_READ | VK_TEXEL);
+        add_bind(d, g->c, e.c, g->c_type, VK_READ | VK_TEXEL);
 }
 
 static void set_specs(vk_dispatch *d, const nn_gemm *g, const nn_gemm_variant *v, const vk_caps *caps)

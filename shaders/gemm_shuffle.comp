@@ -229,9 +229,31 @@ void store(Tile tile, uint column)
     } while (++r < rows);
 }
 
+#ifdef WIDE
+// Reads something of every cache line of a matrix like C that this tile goes to: the lines come while the sums are made,
+// where a store, or the read of an epilogue, would wait for each.
+#define TOUCH_TILE(NAME, texels, TYPE) \
+    uint touch_##NAME(Tile tile) \
+    { \
+        const uint LINE = 4 * texel_values(TYPE), LINES = (WIDTH + LINE - 1) / LINE; \
+        uint seen = 0; \
+        [[unroll]] for (uint first = 0; first < RM * LINES; first += SG) { \
+            uint index = first + gl_SubgroupInvocationID, row = min(tile.row + index / LINES, m - 1); \
+            uint at = tile.entry * c_stride + row * n + min(tile.column + index % LINES * LINE, n - 1); \
+            seen |= texelFetch(texels, int(at / texel_values(TYPE))).x; \
+        } \
+        return seen; \
+    }
+TOUCH_TILE(c, c_texels, C_TYPE)
+TOUCH_TILE(other, other_texels, OTHER_TYPE)
+#endif
+
 void make_tile(Tile tile)
 {
     uint column = tile.column + 4 * gl_SubgroupInvocationID;
+#ifdef WIDE
+    uint seen = touch_c(tile) | (HAS_OTHER ? touch_other(tile) : 0);
+#endif
     vec4 start = vec4(0);
     if ((flags & ADD_BIAS) != 0 && column < n)
         start = load_bias((first_group + tile.entry) * bias_stride + column, min(n - column, 4));
@@ -242,6 +264,9 @@ void make_tile(Tile tile)
         uint entry = tile.entry * segments + s;
         multiply(tile, column, entry * a_stride, entry * b_stride);
     } while (++s < segments);
+#ifdef WIDE
+    column += min(seen, nothing);
+#endif
     store(tile, column);
 }
 

@@ -121,8 +121,8 @@ static nn_tensor *cache_of_layer(nn_tape *tape, const mm_decoder_config *c, vk_r
     return nn_external(tape, NN_F32, 2, (int64_t[]){c->context, (int64_t)c->kv_heads * c->head_dim}, part);
 }
 
-nn_tensor *mm_decoder_forward(nn_tape *tape, const mm_decoder *d, nn_tensor *x, mm_cache *cache, nn_pass_context *c,
-                              bool recompute)
+nn_tensor *mm_decoder_forward(nn_tape *tape, const mm_decoder *d, nn_tensor *x, mm_cache *cache, const nn_pick *wanted,
+                              nn_pass_context *c, bool recompute)
 {
     const mm_decoder_config *f = &d->config;
     const nn_attention_params attention = {.heads = f->heads,
@@ -143,7 +143,9 @@ nn_tensor *mm_decoder_forward(nn_tape *tape, const mm_decoder *d, nn_tensor *x, 
                   *v = cache ? cache_of_layer(tape, f, cache->v, i) : NULL;
         if (recompute)
             nn_recompute_begin(tape);
-        nn_block_forward(tape, &d->block[i], &s, k, v, c);
+        const nn_pick *pick = i + 1 == f->layers && nn_block_picks(&d->block[i]) ? wanted : NULL;
+        nn_block_forward(tape, &d->block[i], &s, k, v, pick, c);
+        wanted = pick ? NULL : wanted;
         if (recompute) {
             nn_stream_sum(tape, &s); /* one tensor to keep instead of two */
             nn_recompute_end(tape);
@@ -151,7 +153,10 @@ nn_tensor *mm_decoder_forward(nn_tape *tape, const mm_decoder *d, nn_tensor *x, 
     }
     if (cache)
         cache->used += (int)tokens;
-    return nn_reshape(tape, nn_stream_norm(tape, &d->norm, &s), 2, (int64_t[]){tokens, f->width});
+    nn_tensor *hidden = nn_stream_norm(tape, &d->norm, &s);
+    if (wanted)
+        return nn_gather_rows(tape, hidden, wanted->rows, wanted->inverse);
+    return hidden ? nn_reshape(tape, hidden, 2, (int64_t[]){nn_rows(hidden), f->width}) : NULL;
 }
 
 nn_tensor *mm_decoder_logits(nn_tape *tape, const mm_decoder *d, nn_tensor *hidden)

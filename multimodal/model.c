@@ -141,19 +141,18 @@ static nn_tensor *embed(mm_model *m, nn_tape *tape, const int32_t *source, int64
                         features ? nn_input(tape, NN_I32, 1, &places, s->places) : NULL);
 }
 
-static nn_tensor *pick_rows(mm_model *m, nn_tape *tape, nn_tensor *x, const int32_t *rows, int64_t count)
+/* These of n rows. */
+static bool pick_rows(mm_model *m, nn_tape *tape, const int32_t *rows, int64_t count, int64_t n, nn_pick *pick)
 {
     struct mm_model_scratch *s = &m->scratch;
-    if (!x)
-        return NULL;
-    const int64_t n = nn_rows(x);
     if (!cs_grow(&s->inverse, &s->inverse_room, (size_t)n, 4, "the labels"))
-        return NULL;
+        return false;
     for (int64_t i = 0; i < n; i++)
         s->inverse[i] = -1;
     for (int64_t i = 0; i < count; i++)
         s->inverse[rows[i]] = (int32_t)i;
-    return nn_gather_rows(tape, x, nn_input(tape, NN_I32, 1, &count, rows), nn_input(tape, NN_I32, 1, &n, s->inverse));
+    *pick = (nn_pick){nn_input(tape, NN_I32, 1, &count, rows), nn_input(tape, NN_I32, 1, &n, s->inverse)};
+    return pick->rows && pick->inverse;
 }
 
 static int vision_mixtures(const mm_model *m)
@@ -184,8 +183,10 @@ bool mm_model_forward(mm_model *m, nn_tape *tape, const mm_batch *b, const mm_fo
     c.positions = nn_input(tape, NN_I32, 1, &tokens, b->position);
     nn_tensor *x = embed(m, tape, b->source, tokens, features);
     x = nn_reshape(tape, x, 3, (int64_t[]){b->samples, b->tokens, m->config->text.width});
-    x = mm_decoder_forward(tape, &m->decoder, x, NULL, &c, recompute);
-    x = pick_rows(m, tape, x, b->label_row, labels);
+    nn_pick wanted;
+    if (!pick_rows(m, tape, b->label_row, labels, tokens, &wanted))
+        return false;
+    x = mm_decoder_forward(tape, &m->decoder, x, NULL, &wanted, &c, recompute);
     nn_tensor *label = nn_input(tape, NN_I32, 1, &labels, b->label);
     *loss = nn_keep(mm_decoder_loss(tape, &m->decoder, x, label, how->loss_scale, best));
     nn_keep(*best);
@@ -213,10 +214,11 @@ static nn_tensor *decode(mm_model *m, nn_tape *tape, nn_tensor *x, const int32_t
     c->mixtures = vision_mixtures(m);
     c->positions = nn_input(tape, NN_I32, 1, &tokens, positions);
     x = nn_reshape(tape, x, 3, (int64_t[]){1, tokens, m->config->text.width});
-    x = mm_decoder_forward(tape, &m->decoder, x, cache, c, false);
     m->scratch.last = (int32_t)tokens - 1;
-    if (tokens > 1)
-        x = pick_rows(m, tape, x, &m->scratch.last, 1);
+    nn_pick last;
+    if (!pick_rows(m, tape, &m->scratch.last, 1, tokens, &last))
+        return NULL;
+    x = mm_decoder_forward(tape, &m->decoder, x, cache, tokens > 1 ? &last : NULL, c, false);
     return nn_keep(mm_decoder_logits(tape, &m->decoder, x));
 }
 

@@ -159,7 +159,7 @@ nn_tensor *mm_vision_forward(nn_tape *tape, mm_vision *v, nn_tensor *patches, in
     for (int i = 0; i < v->blocks; i++) {
         if (recompute)
             nn_recompute_begin(tape);
-        nn_block_forward(tape, &v->block[i], &s, NULL, NULL, c);
+        nn_block_forward(tape, &v->block[i], &s, NULL, NULL, NULL, c);
         if (recompute) {
             nn_stream_sum(tape, &s); /* one tensor to keep instead of two */
             nn_recompute_end(tape);

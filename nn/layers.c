@@ -130,8 +130,13 @@ bool nn_block_init(nn_block *l, nn_params *set, const char *prefix, const nn_blo
            nn_feed_forward_init(&l->ffn, set, ffn, c->width, c->hidden, c->width, c->ffn, moe);
 }
 
+bool nn_block_picks(const nn_block *l)
+{
+    return !l->ffn.mixture;
+}
+
 void nn_block_forward(nn_tape *tape, const nn_block *l, nn_stream *s, nn_tensor *cache_k, nn_tensor *cache_v,
-                      nn_pass_context *c)
+                      const nn_pick *wanted, nn_pass_context *c)
 {
     const nn_block_config *b = &l->config;
     nn_tensor *qkv = nn_linear_forward(tape, &l->qkv, nn_stream_norm(tape, &l->norm1, s));
@@ -139,8 +144,12 @@ void nn_block_forward(nn_tape *tape, const nn_block *l, nn_stream *s, nn_tensor 
         qkv = nn_rope(tape, qkv, c->positions, b->heads + b->kv_heads, b->head_dim, b->rope_theta, b->rope_interleaved);
     nn_tensor *seen = cache_k ? nn_attention_cached(tape, qkv, cache_k, cache_v, *c->attention, c->past, c->open)
                               : nn_attention(tape, qkv, c->segments, *c->attention);
-    if (seen)
+    if (wanted) {
+        seen = nn_gather_rows(tape, seen, wanted->rows, wanted->inverse);
+        s->x = nn_gather_rows(tape, s->x, wanted->rows, wanted->inverse);
+    } else if (seen) {
         seen = nn_reshape(tape, seen, 3, (int64_t[]){s->x->shape[0], s->x->shape[1], nn_cols(seen)});
+    }
     s->addend = nn_linear_forward(tape, &l->out, seen);
     s->addend = nn_feed_forward_forward(tape, &l->ffn, nn_stream_norm(tape, &l->norm2, s), c);
     if (!s->addend)

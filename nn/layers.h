@@ -91,9 +91,18 @@ typedef struct nn_block {
 
 bool nn_block_init(nn_block *l, nn_params *set, const char *prefix, const nn_block_config *config,
                    const nn_moe_config *moe);
+/* The only rows that are wanted of a tensor with N rows. */
+typedef struct nn_pick {
+    nn_tensor *rows;    /* [R] I32, each at most once */
+    nn_tensor *inverse; /* [N] I32: places in `rows`, -1 of those that are not in it */
+} nn_pick;
+
 /* Takes the stream, x [B, T, width], through the block; the feed-forward block's output remains to be added. cache_k,
- * cache_v [room, kv_heads * head_dim] for generation (B = 1), else NULL. */
+ * cache_v [room, kv_heads * head_dim] for generation (B = 1), else NULL. With `wanted` (NULL: all rows) the stream comes
+ * out as [R, width]: what follows the attention works row by row and is left out elsewhere. Not in a block with a
+ * mixture, whose losses are those of all rows: nn_block_picks(). */
 void nn_block_forward(nn_tape *tape, const nn_block *l, nn_stream *s, nn_tensor *cache_k, nn_tensor *cache_v,
-                      nn_pass_context *c);
+                      const nn_pick *wanted, nn_pass_context *c);
+bool nn_block_picks(const nn_block *l);
 
 #endif

@@ -76,7 +76,7 @@ static int64_t slice_rows(const vk_caps *caps, const nn_launch *l)
 
 /* ---- spreading --------------------------------------------------------------------------------------------------- */
 
-enum { MAX_LANES = 256, GROUP = 64, MAX_TURNS = 32768 };
+enum { MAX_LANES = 256, GROUP = 64, ENOUGH_GROUPS = 32, MAX_TURNS = 32768 };
 
 /* Invocations per row of a reducing kernel. A GPU wants neighbours to read neighbouring units; a CPU driver wants no
  * reduction between invocations, as long as there are rows enough to keep its cores busy. */
@@ -94,11 +94,21 @@ static uint32_t row_lanes(const vk_caps *caps, int64_t rows, int64_t units)
  * invocations make small ones. */
 static uint32_t group_size(const vk_caps *caps, uint64_t invocations, uint32_t lanes)
 {
-    const uint64_t enough_groups = 32;
     uint32_t group = GROUP;
-    while (caps->type == VK_TYPE_CPU && group > caps->subgroup_size && invocations / group < enough_groups)
+    while (caps->type == VK_TYPE_CPU && group > caps->subgroup_size && invocations / group < ENOUGH_GROUPS)
         group /= 2;
     return lanes > group ? lanes : group;
+}
+
+/* Units per invocation of an elementwise kernel. On a CPU driver a subgroup is a workgroup and takes as many as leave
+ * enough workgroups, one behind the other in memory. */
+static uint32_t unit_turns(const vk_caps *caps, uint64_t units)
+{
+    const uint32_t most = 32;
+    uint32_t turns = 1;
+    while (caps->type == VK_TYPE_CPU && turns < most && units / (2 * turns * caps->subgroup_size) >= ENOUGH_GROUPS)
+        turns *= 2;
+    return turns;
 }
 
 /* Drivers on a CPU pay per load and store, hardly per byte. */
@@ -146,7 +156,9 @@ static bool launch_slice(vk_device *device, const nn_launch *l, int64_t first, i
     uint32_t units = (uint32_t)(l->cols / width);
     uint32_t lanes = !l->reduce ? 1 : l->lanes ? l->lanes : row_lanes(caps, l->rows, units);
     uint64_t per_row = l->reduce ? lanes : l->per_row ? (uint64_t)l->per_row : units;
-    uint32_t group = group_size(caps, (uint64_t)rows * per_row, lanes);
+    uint32_t turns = l->elementwise ? unit_turns(caps, (uint64_t)rows * per_row) : 1;
+    uint64_t invocations = ((uint64_t)rows * per_row + turns - 1) / turns;
+    uint32_t group = turns > 1 ? caps->subgroup_size : group_size(caps, invocations, lanes);
     uint32_t push[3 + NN_MAX_ROW_PUSH / 4] = {(uint32_t)rows, units, (uint32_t)first};
     if (l->push_bytes)
         memcpy(push + 3, l->push, l->push_bytes);
@@ -156,13 +168,14 @@ static bool launch_slice(vk_device *device, const nn_launch *l, int64_t first, i
         .kernel = name,
         .label = l->kernel,
         .spec = {group, lanes, width > 1},
-        .specs = 3 + NN_MAX_ROW_SPECS + 1,
+        .specs = 3 + NN_MAX_ROW_SPECS + 2,
         .push = push,
         .push_bytes = 12 + l->push_bytes,
         .flops = l->flops * (double)rows / (double)l->rows,
     };
     memcpy(d.spec + 3, l->spec, sizeof l->spec);
     uint32_t *types = &d.spec[3 + NN_MAX_ROW_SPECS];
+    d.spec[3 + NN_MAX_ROW_SPECS + 1] = turns;
     const nn_row_bind *output = present_output(l);
     for (int i = 0; i < NN_MAX_ROW_BINDS && l->bind[i].bind.access; i++) {
         const nn_row_bind *b = &l->bind[i];
@@ -174,7 +187,7 @@ static bool launch_slice(vk_device *device, const nn_launch *l, int64_t first, i
         *types |= (uint32_t)b->type << 2 * i;
         d.bytes += (double)d.bind[d.binds++].range.size;
     }
-    return set_groups(caps, &d, ((uint64_t)rows * per_row + group - 1) / group) && vk_run(device, &d);
+    return set_groups(caps, &d, (invocations + group - 1) / group) && vk_run(device, &d);
 }
 
 static nn_row_bind row_bind(vk_bind bind, const nn_tensor *t, int64_t cols, bool values)
@@ -267,7 +280,7 @@ bool nn_gather(vk_device *device, const nn_gather_launch *g)
     nn_row_bind to = {g->to, (uint64_t)g->cols * nn_dtype_size(g->to_type), .type = g->to_type};
     for (int64_t first = 0; step && first < g->sources; first += step) {
         int64_t bound = first + step < g->sources ? step : g->sources - first;
-        uint32_t push[] = {(uint32_t)first, (uint32_t)bound, g->flags};
+        uint32_t push[] = {(uint32_t)first, (uint32_t)bound};
         bool ok = nn_launch_rows(device, &(nn_launch){
             .kernel = "gather_rows",
             .rows = g->rows,
@@ -276,6 +289,7 @@ bool nn_gather(vk_device *device, const nn_gather_launch *g)
             .reduce = true,
             .bind = {{g->index, 4}, {nn_slice_bind(g->from, first, bound, stride), 0, true, g->from_type}, to,
                      nn_row_old(to, g->flags & NN_GATHER_ACCUMULATE)},
+            .spec = {g->flags},
             .push = push,
             .push_bytes = sizeof push,
         });

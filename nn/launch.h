@@ -32,9 +32,10 @@ typedef struct nn_launch {
     const char *kernel; /* the name of its 8-wide build ends in _wide */
     int64_t rows, cols;
     enum nn_width width;
-    bool reduce;     /* some invocations per row; else one per unit */
-    uint32_t lanes;  /* where `reduce`: how many, as nn_row_lanes() says; 0 = as suits */
-    int64_t per_row; /* invocations per row where not `reduce`; 0 = one per unit */
+    bool elementwise; /* the kernel includes elementwise.glsl: an invocation for one unit or some */
+    bool reduce;      /* some invocations per row; else one per unit */
+    uint32_t lanes;   /* where `reduce`: how many, as nn_row_lanes() says; 0 = as suits */
+    int64_t per_row;  /* invocations per row where not `reduce`; 0 = one per unit */
     nn_row_bind bind[NN_MAX_ROW_BINDS];
     uint32_t spec[NN_MAX_ROW_SPECS]; /* specialization constants 3, 4, ... */
     const void *push;                /* what follows rows, units, first_row */

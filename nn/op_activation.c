@@ -62,6 +62,7 @@ static bool launch(vk_device *device, uint32_t kind, int64_t count, nn_row_bind 
         .rows = f.rows,
         .cols = f.cols,
         .width = f.width,
+        .elementwise = true,
         .bind = {a, b, y},
         .spec = {kind, b.bind.range.block != NULL},
         .flops = 30.0 * (double)count,
@@ -84,11 +85,10 @@ static bool launch_gradients(vk_device *device, uint32_t kind, int64_t count, co
         .rows = f.rows,
         .cols = f.cols,
         .width = f.width,
+        .elementwise = true,
         .bind = {values[0], values[1], values[2], da, db, nn_row_old(da, flags & NN_ADD_A),
                  nn_row_old(db, flags & NN_ADD_B)},
-        .spec = {kind, values[1].bind.range.block != NULL},
-        .push = &flags,
-        .push_bytes = sizeof flags,
+        .spec = {kind, values[1].bind.range.block != NULL, flags},
         .flops = 60.0 * (double)count,
     });
 }

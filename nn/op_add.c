@@ -37,15 +37,15 @@ static bool infer_add(nn_node *n)
 static bool forward_add(nn_exec *x, const nn_node *n)
 {
     nn_flat f = nn_flat_shape(nn_device(x), nn_count(n->in[0]));
-    uint32_t period = 0;
     return nn_launch_rows(nn_device(x), &(nn_launch){
         .kernel = "add",
         .rows = f.rows,
         .cols = f.cols,
         .width = f.width,
+        .elementwise = true,
         .bind = {nn_row_in(n->in[0], f.cols), nn_row_in(n->in[1], f.cols), nn_row_out(n->out[0], f.cols)},
-        .push = &period,
-        .push_bytes = sizeof period,
+        .push = &(uint32_t){0},
+        .push_bytes = sizeof(uint32_t),
         .flops = flops(n),
     });
 }
@@ -81,15 +81,16 @@ static bool infer_add_rows(nn_node *n)
 
 static bool forward_add_rows(nn_exec *x, const nn_node *n)
 {
-    int64_t cols = nn_cols(n->in[0]);
-    uint32_t period = (uint32_t)nn_rows(n->in[1]);
+    enum nn_width width = nn_row_width(nn_device(x), nn_count(n->in[1]));
+    uint32_t period = (uint32_t)(nn_count(n->in[1]) / width);
     return nn_launch_rows(nn_device(x), &(nn_launch){
         .kernel = "add",
-        .rows = nn_rows(n->in[0]),
-        .cols = cols,
-        .width = nn_row_width(nn_device(x), cols),
-        .reduce = true,
-        .bind = {nn_row_in(n->in[0], cols), nn_row_in(n->in[1], 0), nn_row_out(n->out[0], cols)},
+        .rows = nn_count(n->in[0]) / width,
+        .cols = width,
+        .width = width,
+        .elementwise = true,
+        .bind = {nn_row_in(n->in[0], width), nn_row_in(n->in[1], 0), nn_row_out(n->out[0], width)},
+        .spec = {true},
         .push = &period,
         .push_bytes = sizeof period,
         .flops = flops(n),

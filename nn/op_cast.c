@@ -28,7 +28,6 @@ static bool infer(nn_node *n)
 bool nn_cast_run(vk_device *device, nn_row_bind from, nn_row_bind to, int64_t count, bool accumulate)
 {
     nn_flat f = nn_flat_shape(device, count);
-    uint32_t push = accumulate;
     from.stride = (uint64_t)f.cols * nn_dtype_size(from.type);
     to.stride = (uint64_t)f.cols * nn_dtype_size(to.type);
     return nn_launch_rows(device, &(nn_launch){
@@ -36,9 +35,9 @@ bool nn_cast_run(vk_device *device, nn_row_bind from, nn_row_bind to, int64_t co
         .rows = f.rows,
         .cols = f.cols,
         .width = f.width,
+        .elementwise = true,
         .bind = {from, to, nn_row_old(to, accumulate)},
-        .push = &push,
-        .push_bytes = sizeof push,
+        .spec = {accumulate},
     });
 }
 

@@ -51,7 +51,7 @@ bool nn_combine_run(vk_device *device, const nn_combine *c, nn_row_bind ys, nn_r
     y.stride = (uint64_t)c->cols * nn_dtype_size(y.type);
     do {
         bool add = accumulate || w.first;
-        uint32_t push[] = {(uint32_t)w.first, (uint32_t)w.count, add};
+        uint32_t push[] = {(uint32_t)w.first, (uint32_t)w.count};
         bool ok = nn_launch_rows(device, &(nn_launch){
             .kernel = "combine",
             .rows = c->tokens,
@@ -60,7 +60,7 @@ bool nn_combine_run(vk_device *device, const nn_combine *c, nn_row_bind ys, nn_r
             .reduce = true,
             .bind = {{{c->places, VK_READ}, pair_stride}, {{c->weights, VK_READ}, pair_stride},
                      window_bind(c, ys, &w), y, nn_row_old(y, add)},
-            .spec = {(uint32_t)c->top_k, c->weights.block != NULL, c->places.block != NULL},
+            .spec = {(uint32_t)c->top_k, c->weights.block != NULL, c->places.block != NULL, add},
             .push = push,
             .push_bytes = sizeof push,
             .flops = 2.0 * (double)(w.count * c->cols),
@@ -86,7 +86,7 @@ static bool run_backward(vk_device *device, const nn_combine *c, const gradients
     if (!first_window(device, c, &g->ys, &w))
         return false;
     do {
-        uint32_t push[] = {(uint32_t)w.first, (uint32_t)w.count, g->flags};
+        uint32_t push[] = {(uint32_t)w.first, (uint32_t)w.count};
         nn_row_bind dys = window_bind(c, g->dys, &w);
         bool ok = nn_launch_rows(device, &(nn_launch){
             .kernel = "combine_backward",
@@ -96,7 +96,7 @@ static bool run_backward(vk_device *device, const nn_combine *c, const gradients
             .reduce = true,
             .bind = {{{c->places, VK_READ}, pair_stride}, {{c->weights, VK_READ}, pair_stride}, g->dy,
                      window_bind(c, g->ys, &w), dys, {g->dw, pair_stride}, nn_row_old(dys, g->flags & ADD_YS)},
-            .spec = {(uint32_t)c->top_k, c->places.block != NULL},
+            .spec = {(uint32_t)c->top_k, c->places.block != NULL, g->flags},
             .push = push,
             .push_bytes = sizeof push,
             .flops = 3.0 * (double)(w.count * c->cols),

@@ -214,7 +214,7 @@ static bool backward_rows(nn_exec *x, const nn_node *n, const partials *p)
         dx = nn_din_bind(x, source_of(n), &accumulate);
     nn_row_bind sum = nn_row_din(dx, source_of(n), chunk);
     uint32_t flags = (wanted ? WANT_X : 0) | (accumulate ? ADD_X : 0);
-    uint32_t push[] = {(uint32_t)nn_rows(n->in[0]), (uint32_t)p->chunk_rows, flags};
+    uint32_t push[] = {(uint32_t)nn_rows(n->in[0]), (uint32_t)p->chunk_rows};
     return nn_launch_rows(nn_device(x), &(nn_launch){
         .kernel = "norm_backward",
         .rows = p->chunks,
@@ -226,7 +226,7 @@ static bool backward_rows(nn_exec *x, const nn_node *n, const partials *p)
                  {nn_read_bind(stats_of(n)), (uint64_t)p->chunk_rows * stats_stride},
                  nn_row_dout(result_of(n), chunk), sum, nn_row_old(sum, accumulate), {p->gain, p->stride},
                  {p->bias, p->stride}},
-        .spec = {is_layer(n), s.held},
+        .spec = {is_layer(n), s.held, flags},
         .push = push,
         .push_bytes = sizeof push,
         .flops = 2 * flops(n),

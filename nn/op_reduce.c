@@ -57,20 +57,18 @@ static bool backward(nn_exec *x, const nn_node *n)
     nn_flat f = nn_flat_shape(nn_device(x), nn_count(n->in[0]));
     bool accumulate;
     vk_bind dx = nn_din_bind(x, n->in[0], &accumulate);
-    struct {
-        float scale;
-        uint32_t accumulate;
-    } push = {(float)scale_of(n), accumulate};
+    float scale = (float)scale_of(n);
     return nn_launch_rows(nn_device(x), &(nn_launch){
         .kernel = "reduce_backward",
         .rows = f.rows,
         .cols = f.cols,
         .width = f.width,
+        .elementwise = true,
         .bind = {{nn_read_bind(n->in[0]), f.stride, true}, {nn_dout_bind(n->out[0]), 0}, {dx, f.stride},
                  nn_old_values(dx, f.stride, accumulate)},
-        .spec = {kind_of(n) == NN_SUM_SQUARES},
-        .push = &push,
-        .push_bytes = sizeof push,
+        .spec = {kind_of(n) == NN_SUM_SQUARES, accumulate},
+        .push = &scale,
+        .push_bytes = sizeof scale,
         .flops = flops(n),
     });
 }

@@ -83,16 +83,15 @@ static bool launch(nn_exec *x, const nn_node *n, nn_row_bind from, nn_row_bind t
     struct {
         uint32_t heads, head_units;
         float direction;
-        uint32_t accumulate;
-    } push = {(uint32_t)p->heads, head_units, direction, accumulate};
+    } push = {(uint32_t)p->heads, head_units, direction};
     return frequencies.range.block && nn_launch_rows(nn_device(x), &(nn_launch){
         .kernel = "rope",
         .rows = nn_rows(n->in[0]),
         .cols = cols,
         .width = width,
         .per_row = p->interleaved && width > 1 ? head_units : head_units / 2,
-        .bind = {from, {nn_read_bind(n->in[1]), 4}, {frequencies, 0}, to, nn_row_old(to, accumulate)},
-        .spec = {p->interleaved},
+        .bind = {from, {nn_read_bind(n->in[1]), 4}, {frequencies, 0, true}, to, nn_row_old(to, accumulate)},
+        .spec = {p->interleaved, accumulate},
         .push = &push,
         .push_bytes = sizeof push,
         .flops = flops(n),

@@ -1,7 +1,7 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
-// y = act(a), or act(a) * b where GATED. One invocation per unit.
+// y = act(a), or act(a) * b where GATED.
 #define PUSH_FIELDS
 #include "rows.glsl"
 #include "activation.glsl"
@@ -20,13 +20,12 @@ float value(float x)
 
 UNIT_MAP(values, value)
 
-void main()
+void work(uint i)
 {
-    uint i = flat_index();
-    if (i >= rows)
-        return;
     Unit v = values(load_a(i));
     if (GATED)
         v = mul(v, load_b(i));
     store_y(i, v, false);
 }
+
+#include "elementwise.glsl"

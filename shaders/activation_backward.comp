@@ -1,13 +1,14 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
-// Of y = act(a) * b (b = 1 unless GATED): da = dy act'(a) b, db = dy act(a). One invocation per unit.
-#define PUSH_FIELDS uint flags;
+// Of y = act(a) * b (b = 1 unless GATED): da = dy act'(a) b, db = dy act(a).
+#define PUSH_FIELDS
 #include "rows.glsl"
 #include "activation.glsl"
 
 layout(constant_id = 3) const uint KIND = 0;
 layout(constant_id = 4) const bool GATED = false;
+layout(constant_id = 5) const uint FLAGS = 0;
 
 const uint WANT_A = 1u;
 const uint ADD_A = 2u;
@@ -33,19 +34,18 @@ float derivative(float x)
 UNIT_MAP(values, value)
 UNIT_MAP(derivatives, derivative)
 
-void main()
+void work(uint i)
 {
-    uint i = flat_index();
-    if (i >= rows)
-        return;
     Unit v = load_a(i);
     Unit g = load_dy(i);
-    if ((flags & WANT_A) != 0u) {
+    if ((FLAGS & WANT_A) != 0u) {
         Unit d = mul(g, derivatives(v));
         if (GATED)
             d = mul(d, load_b(i));
-        add_da(i, d, (flags & ADD_A) != 0u);
+        add_da(i, d, (FLAGS & ADD_A) != 0u);
     }
-    if (GATED && (flags & WANT_B) != 0u)
-        add_db(i, mul(g, values(v)), (flags & ADD_B) != 0u);
+    if (GATED && (FLAGS & WANT_B) != 0u)
+        add_db(i, mul(g, values(v)), (FLAGS & ADD_B) != 0u);
 }
+
+#include "elementwise.glsl"

@@ -2,7 +2,7 @@
 #extension GL_GOOGLE_include_directive : require
 
 // AdamW (Loshchilov & Hutter 2019) on one slab of parameters; units before `decay_units` decay. Value and moments are
-// bound twice, to be read and to be written. One invocation per unit.
+// bound twice, to be read and to be written.
 #define PUSH_FIELDS uint decay_units; float beta1, beta2, eps, keep;
 #include "rows.glsl"
 
@@ -27,10 +27,9 @@ float reciprocal_deviation(float v)
 
 UNIT_MAP(reciprocal_deviations, reciprocal_deviation)
 
-void main()
+void work(uint i)
 {
-    uint i = flat_index();
-    if (i >= rows || skip != 0u)
+    if (skip != 0u)
         return;
     Unit g = load_gradient(i) * factor;
     Unit first = load_m(i) * beta1 + g * (1.0 - beta1);
@@ -40,3 +39,5 @@ void main()
     Unit kept = load_value(i) * (first_row + i < decay_units ? keep : 1.0);
     store_new_value(i, kept - mul(first, reciprocal_deviations(second)) * rate, false);
 }
+
+#include "elementwise.glsl"

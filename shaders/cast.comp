@@ -1,16 +1,18 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
-// y = x in the type of y, added to what is there or written. One invocation per unit.
-#define PUSH_FIELDS uint accumulate;
+// y = x in the type of y, added to what is there or written.
+#define PUSH_FIELDS
 #include "rows.glsl"
+
+layout(constant_id = 3) const bool ACCUMULATE = false;
 
 VALUES_IN(0, x)
 VALUES_SUM(1, 2, y)
 
-void main()
+void work(uint i)
 {
-    uint i = flat_index();
-    if (i < rows)
-        add_y(i, load_x(i), accumulate != 0u);
+    add_y(i, load_x(i), ACCUMULATE);
 }
+
+#include "elementwise.glsl"

@@ -2,11 +2,12 @@
 #extension GL_GOOGLE_include_directive : require
 // Backward of combine.comp for the same window of ys: dw[t, k] = dy[t] . ys[row], dys[row] = w dy[t]. LANES invocations
 // per token.
-#define PUSH_FIELDS uint first_source, sources, flags;
+#define PUSH_FIELDS uint first_source, sources;
 #include "rows.glsl"
 
 layout(constant_id = 3) const uint TOP_K = 2;
 layout(constant_id = 4) const bool PLACED = true;
+layout(constant_id = 5) const uint FLAGS = 0;
 
 const uint WRITE_YS = 1u;
 const uint ADD_YS = 2u;
@@ -42,10 +43,10 @@ void add_unit(uint token, uint u)
     for (uint k = 0u; k < TOP_K; k++) {
         if (place[k] == LEFT_OUT)
             continue;
-        if ((flags & WRITE_W) != 0u)
+        if ((FLAGS & WRITE_W) != 0u)
             product[k] += unit_sum(mul(g, load_ys(place[k] * units + u)));
-        if ((flags & WRITE_YS) != 0u)
-            add_dys(place[k] * units + u, weight[k] * g, (flags & ADD_YS) != 0u);
+        if ((FLAGS & WRITE_YS) != 0u)
+            add_dys(place[k] * units + u, weight[k] * g, (FLAGS & ADD_YS) != 0u);
     }
 }
 
@@ -57,14 +58,17 @@ void main()
         find_pairs(token);
     for (uint k = 0u; k < TOP_K; k++)
         product[k] = 0.0;
-    for (uint u = row_lane(); u < (inside ? units : 0u); u += LANES)
-        add_unit(token, u);
-    if ((flags & WRITE_W) == 0u)
+    uint u = row_lane();
+    if (inside && u < units)
+        do
+            add_unit(token, u);
+        while ((u += LANES) < units);
+    if ((FLAGS & WRITE_W) == 0u)
         return;
     for (uint k = 0u; k < TOP_K; k++) {
         uint pair = token * TOP_K + k;
         float sum = row_sum(product[k]);
         if (inside && row_lane() == 0u && place[k] != LEFT_OUT)
-            d_weights[pair] = (flags & ADD_W) != 0u ? d_weights[pair] + sum : sum;
+            d_weights[pair] = (FLAGS & ADD_W) != 0u ? d_weights[pair] + sum : sum;
     }
 }

@@ -5,11 +5,12 @@
 // With n = (x - mean) scale and g = dy gain: dx = scale (g - mean(g) - n mean(g n)); without LAYER the mean(g) term is
 // absent. Also partial sums over `chunk_rows` rows, in order, of dy n (the gain's gradient) and, with LAYER, of dy (the
 // bias's); bias_sum.comp adds the chunks. LANES invocations take a chunk row by row and hold HELD units of each.
-#define PUSH_FIELDS uint in_rows, chunk_rows, flags;
+#define PUSH_FIELDS uint in_rows, chunk_rows;
 #include "rows.glsl"
 
 layout(constant_id = 3) const bool LAYER = false;
 layout(constant_id = 4) const uint HELD = 1;
+layout(constant_id = 5) const uint FLAGS = 0;
 
 const uint WANT_X = 1u;
 const uint ADD_X = 2u;
@@ -34,7 +35,8 @@ void main()
         gains[k] = u < units ? load_gain(u) : unit_of(0.0);
         gain_sums[k] = bias_sums[k] = unit_of(0.0);
     }
-    for (uint r = 0u; r < chunk_rows; r++) {
+    uint r = 0u;
+    do {
         uint begin = (first + r) * units;
         uint end = r < count ? units : 0u;
         vec2 stat = r < count ? stats[first + r] : vec2(0.0);
@@ -59,10 +61,10 @@ void main()
         float mean_gn = row_sum(product) / columns;
         [[unroll]] for (uint k = 0u; k < HELD; k++) {
             uint u = row_lane() + k * LANES;
-            if (u < end && (flags & WANT_X) != 0u)
-                add_dx(begin + u, (g[k] - mean_g - n[k] * mean_gn) * stat.y, (flags & ADD_X) != 0u);
+            if (u < end && (FLAGS & WANT_X) != 0u)
+                add_dx(begin + u, (g[k] - mean_g - n[k] * mean_gn) * stat.y, (FLAGS & ADD_X) != 0u);
         }
-    }
+    } while (++r < chunk_rows);
     [[unroll]] for (uint k = 0u; k < HELD; k++) {
         uint u = row_lane() + k * LANES;
         if (count > 0u && u < units) {

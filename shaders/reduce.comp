@@ -16,10 +16,12 @@ void main()
     uint row = row_index();
     uint end = row < rows ? min(units, total_units - (first_row + row) * units) : 0u;
     Unit sum = unit_of(0.0);
-    for (uint u = row_lane(); u < end; u += LANES) {
-        Unit v = load_x(row * units + u);
-        sum += SQUARE ? mul(v, v) : v;
-    }
+    uint u = row_lane();
+    if (u < end)
+        do {
+            Unit v = load_x(row * units + u);
+            sum += SQUARE ? mul(v, v) : v;
+        } while ((u += LANES) < end);
     float total = row_sum(unit_sum(sum));
     if (row < rows && row_lane() == 0u)
         sums[row] = total * scale;

@@ -1,21 +1,21 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
-// dx = scale dy, or 2 scale dy x for a sum of squares. One invocation per unit.
-#define PUSH_FIELDS float scale; uint accumulate;
+// dx = scale dy, or 2 scale dy x for a sum of squares.
+#define PUSH_FIELDS float scale;
 #include "rows.glsl"
 
 layout(constant_id = 3) const bool SQUARE = false;
+layout(constant_id = 4) const bool ACCUMULATE = false;
 
 VALUES_IN(0, x)
 layout(std430, binding = 1) readonly buffer Dy { float dy[]; };
 VALUES_SUM(2, 3, dx)
 
-void main()
+void work(uint i)
 {
-    uint i = flat_index();
-    if (i >= rows)
-        return;
     Unit g = SQUARE ? load_x(i) * (2.0 * scale * dy[0]) : unit_of(scale * dy[0]);
-    add_dx(i, g, accumulate != 0u);
+    add_dx(i, g, ACCUMULATE);
 }
+
+#include "elementwise.glsl"

@@ -1,6 +1,6 @@
 // Kernels over a matrix of `rows` rows, launched by nn/launch.c. A row is `units` units of WIDTH columns (unit.glsl).
 //
-// Two ways to spread the work: one invocation per unit (flat_index), or LANES invocations per row and several rows per
+// Two ways to spread the work: an invocation for one unit or some (flat_index, elementwise.glsl), or LANES invocations per row and several rows per
 // workgroup (row_index, row_lane), with reductions over a row through shared memory. With LANES 1, best on CPU drivers
 // when rows are many, a reduction costs nothing.
 //
@@ -20,6 +20,7 @@ layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint LANES = 1;
 layout(constant_id = 2) const bool VECTOR = false;
 layout(constant_id = 7) const uint TYPES = 0; // 3 to 6 are the kernel's own
+layout(constant_id = 8) const uint TURNS = 1; // see elementwise.glsl
 
 layout(push_constant) uniform Push
 {

@@ -1,6 +1,7 @@
 #include "nn/launch.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -85,6 +86,7 @@ static uint32_t row_lanes(const vk_caps *caps, int64_t rows, int64_t units)
     const int64_t enough = 1024;
     bool cpu = caps->type == VK_TYPE_CPU;
     int64_t lanes = 1;
+    if (getenv("LN")) lanes = atoi(getenv("LN"));
     while (lanes < MAX_LANES && lanes < units && (!cpu || rows * lanes < enough || units / lanes > MAX_TURNS))
         lanes *= 2;
     return (uint32_t)lanes;
@@ -100,14 +102,15 @@ static uint32_t group_size(const vk_caps *caps, uint64_t invocations, uint32_t l
     return lanes > group ? lanes : group;
 }
 
-/* Units per invocation of an elementwise kernel. On a CPU driver a subgroup is a workgroup and takes as many as leave
- * enough workgroups, one behind the other in memory. */
-static uint32_t unit_turns(const vk_caps *caps, uint64_t units)
+/* Units or rows that an invocation may take one after the other. On a CPU driver a subgroup is then a workgroup and takes
+ * as many as leave enough workgroups, one behind the other in memory. */
+static uint32_t turns_of(const vk_caps *caps, uint64_t invocations, uint32_t lanes)
 {
     const uint32_t most = 32;
     uint32_t turns = 1;
-    while (caps->type == VK_TYPE_CPU && turns < most && units / (2 * turns * caps->subgroup_size) >= ENOUGH_GROUPS)
-        turns *= 2;
+    if (caps->type == VK_TYPE_CPU && lanes <= caps->subgroup_size)
+        while (turns < most && invocations / (2 * turns * caps->subgroup_size) >= ENOUGH_GROUPS)
+            turns *= 2;
     return turns;
 }
 
@@ -156,7 +159,7 @@ static bool launch_slice(vk_device *device, const nn_launch *l, int64_t first, i
     uint32_t units = (uint32_t)(l->cols / width);
     uint32_t lanes = !l->reduce ? 1 : l->lanes ? l->lanes : row_lanes(caps, l->rows, units);
     uint64_t per_row = l->reduce ? lanes : l->per_row ? (uint64_t)l->per_row : units;
-    uint32_t turns = l->elementwise ? unit_turns(caps, (uint64_t)rows * per_row) : 1;
+    uint32_t turns = l->turns ? turns_of(caps, (uint64_t)rows * per_row, lanes) : 1;
     uint64_t invocations = ((uint64_t)rows * per_row + turns - 1) / turns;
     uint32_t group = turns > 1 ? caps->subgroup_size : group_size(caps, invocations, lanes);
     uint32_t push[3 + NN_MAX_ROW_PUSH / 4] = {(uint32_t)rows, units, (uint32_t)first};
@@ -168,7 +171,7 @@ static bool launch_slice(vk_device *device, const nn_launch *l, int64_t first, i
         .kernel = name,
         .label = l->kernel,
         .spec = {group, lanes, width > 1},
-        .specs = 3 + NN_MAX_ROW_SPECS + 2,
+        .specs = 3 + NN_MAX_ROW_SPECS + 3,
         .push = push,
         .push_bytes = 12 + l->push_bytes,
         .flops = l->flops * (double)rows / (double)l->rows,
@@ -176,6 +179,7 @@ static bool launch_slice(vk_device *device, const nn_launch *l, int64_t first, i
     memcpy(d.spec + 3, l->spec, sizeof l->spec);
     uint32_t *types = &d.spec[3 + NN_MAX_ROW_SPECS];
     d.spec[3 + NN_MAX_ROW_SPECS + 1] = turns;
+    d.spec[3 + NN_MAX_ROW_SPECS + 2] = lanes <= caps->subgroup_size;
     const nn_row_bind *output = present_output(l);
     for (int i = 0; i < NN_MAX_ROW_BINDS && l->bind[i].bind.access; i++) {
         const nn_row_bind *b = &l->bind[i];
@@ -233,10 +237,15 @@ nn_row_bind nn_old_values(vk_bind sum, uint64_t stride, bool accumulate)
     return (nn_row_bind){sum, stride, true};
 }
 
-uint32_t nn_row_lanes(vk_device *device, int64_t rows, int64_t units, int64_t most_units)
+uint32_t nn_holding_lanes(vk_device *device, int64_t rows, int64_t units)
 {
-    int64_t lanes = row_lanes(vk_device_caps(device), rows, units);
-    while (lanes < MAX_LANES && units > most_units * lanes)
+    enum { MOST_HELD = 4, MOST_HELD_ON_CPU = 16 };
+    const vk_caps *caps = vk_device_caps(device);
+    bool cpu = caps->type == VK_TYPE_CPU;
+    int64_t lanes = row_lanes(caps, rows, units), most = cpu ? MOST_HELD_ON_CPU : MOST_HELD;
+    while (cpu && lanes < caps->subgroup_size && lanes < units)
+        lanes *= 2;
+    while (lanes < MAX_LANES && units > most * lanes)
         lanes *= 2;
     return (uint32_t)lanes;
 }

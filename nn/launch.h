@@ -32,10 +32,10 @@ typedef struct nn_launch {
     const char *kernel; /* the name of its 8-wide build ends in _wide */
     int64_t rows, cols;
     enum nn_width width;
-    bool elementwise; /* the kernel includes elementwise.glsl: an invocation for one unit or some */
-    bool reduce;      /* some invocations per row; else one per unit */
-    uint32_t lanes;   /* where `reduce`: how many, as nn_row_lanes() says; 0 = as suits */
-    int64_t per_row;  /* invocations per row where not `reduce`; 0 = one per unit */
+    bool turns;      /* the kernel lets an invocation take TURNS units or rows */
+    bool reduce;     /* some invocations per row; else one per unit */
+    uint32_t lanes;  /* where `reduce`: how many, as nn_holding_lanes() says; 0 = as suits */
+    int64_t per_row; /* invocations per row where not `reduce`; 0 = one per unit */
     nn_row_bind bind[NN_MAX_ROW_BINDS];
     uint32_t spec[NN_MAX_ROW_SPECS]; /* specialization constants 3, 4, ... */
     const void *push;                /* what follows rows, units, first_row */
@@ -52,8 +52,9 @@ enum nn_width nn_narrow_width(int64_t cols);
 /* The `old_slot` of a VALUES_SUM: what is to be added to, none where nothing is. */
 nn_row_bind nn_old_values(vk_bind sum, uint64_t stride, bool accumulate);
 
-/* Invocations for each of `rows` rows, of which none takes more than `most_units` units as long as that is possible. */
-uint32_t nn_row_lanes(vk_device *device, int64_t rows, int64_t units, int64_t most_units);
+/* Invocations for each of `rows` rows in a kernel that holds a row in registers: few units for each of them, and on a CPU
+ * driver a subgroup for a row, whose neighbours' sums cost next to nothing. */
+uint32_t nn_holding_lanes(vk_device *device, int64_t rows, int64_t units);
 
 /* Records the kernel, slice by slice. Fails where a row does not fit a storage buffer of the device. */
 bool nn_launch_rows(vk_device *device, const nn_launch *launch);

@@ -35,7 +35,7 @@ bool nn_cast_run(vk_device *device, nn_row_bind from, nn_row_bind to, int64_t co
         .rows = f.rows,
         .cols = f.cols,
         .width = f.width,
-        .elementwise = true,
+        .turns = true,
         .bind = {from, to, nn_row_old(to, accumulate)},
         .spec = {accumulate},
     });

@@ -129,9 +129,6 @@ static double flops(const nn_node *n)
 
 /* ---- kernels ----------------------------------------------------------------------------------------------------- */
 
-/* Units of a row that an invocation holds in registers, as long as a row is not longer than that for all of them. */
-enum { MOST_HELD = 4 };
-
 static const uint64_t stats_stride = 8;
 
 /* How a row is spread: `held` units for each of `lanes` invocations. */
@@ -145,7 +142,7 @@ static spread spread_of(vk_device *device, const nn_node *n)
     int64_t cols = nn_cols(n->in[0]);
     spread s = {.width = nn_row_width(device, cols)};
     int64_t units = cols / s.width;
-    s.lanes = nn_row_lanes(device, nn_rows(n->in[0]), units, MOST_HELD);
+    s.lanes = nn_holding_lanes(device, nn_rows(n->in[0]), units);
     s.held = (uint32_t)((units + s.lanes - 1) / s.lanes);
     return s;
 }
@@ -160,6 +157,7 @@ static bool forward(nn_exec *x, const nn_node *n)
         .rows = nn_rows(n->in[0]),
         .cols = cols,
         .width = s.width,
+        .turns = true,
         .reduce = true,
         .lanes = s.lanes,
         .bind = {nn_row_in(n->in[0], cols), nn_row_in(addend_of(n), cols), nn_row_in(gain_of(n), 0),

@@ -63,7 +63,7 @@ static bool backward(nn_exec *x, const nn_node *n)
         .rows = f.rows,
         .cols = f.cols,
         .width = f.width,
-        .elementwise = true,
+        .turns = true,
         .bind = {{nn_read_bind(n->in[0]), f.stride, true}, {nn_dout_bind(n->out[0]), 0}, {dx, f.stride},
                  nn_old_values(dx, f.stride, accumulate)},
         .spec = {kind_of(n) == NN_SUM_SQUARES, accumulate},

@@ -132,7 +132,7 @@ static bool update_slab(const nn_params *set, nn_slab *s, const nn_adamw *a, vk_
         .rows = f.rows,
         .cols = f.cols,
         .width = f.width,
-        .elementwise = true,
+        .turns = true,
         .bind = {{whole(s->value, VK_READ), f.stride, true}, {whole(s->grad, VK_READ), f.stride, true},
                  {whole(s->m, VK_READ), f.stride, true}, {whole(s->v, VK_READ), f.stride, true},
                  {whole(update, VK_READ), 0}, {whole(s->value, VK_WRITE), f.stride},

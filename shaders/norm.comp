@@ -4,7 +4,7 @@
 
 // Of each row of x, or with SUM of sum = x + y: result = (row - mean) / sqrt(variance + eps) * gain + bias; without
 // LAYER mean and bias are 0 (RMSNorm). stats [rows, 2]: mean and reciprocal deviation, for the backward pass. LANES
-// invocations per row, which hold HELD units each.
+// invocations per row, which hold HELD units each, and TURNS rows one after the other.
 #define PUSH_FIELDS float eps;
 #include "rows.glsl"
 
@@ -20,9 +20,10 @@ VALUES_OUT(4, sum)
 VALUES_OUT(5, result)
 layout(std430, binding = 6) writeonly buffer Stats { vec2 stats[]; };
 
-void main()
+Unit gains[HELD], biases[HELD];
+
+void normalise(uint row)
 {
-    uint row = row_index();
     uint begin = row * units;
     uint end = row < rows ? units : 0u;
     float columns = float(units * WIDTH);
@@ -52,12 +53,25 @@ void main()
     [[unroll]] for (uint k = 0u; k < HELD; k++) {
         uint u = row_lane() + k * LANES;
         if (u < end) {
-            Unit v = mul(held[k] * scale, load_gain(u));
-            if (LAYER)
-                v += load_bias(u);
-            store_result(begin + u, v, false);
+            Unit v = mul(held[k] * scale, gains[k]);
+            store_result(begin + u, LAYER ? v + biases[k] : v, false);
         }
     }
     if (row < rows && row_lane() == 0u)
         stats[row] = vec2(mean, scale);
+}
+
+void main()
+{
+    [[unroll]] for (uint k = 0u; k < HELD; k++) {
+        uint u = row_lane() + k * LANES;
+        gains[k] = u < units ? load_gain(u) : unit_of(0.0);
+        biases[k] = LAYER && u < units ? load_bias(u) : unit_of(0.0);
+    }
+    uint first = group_index() * group_rows() * TURNS;
+    uint turn = 0u;
+    do {
+        normalise(first + gl_LocalInvocationIndex / LANES);
+        first += group_rows();
+    } while (++turn < TURNS && first < rows);
 }

@@ -20,7 +20,8 @@ layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint LANES = 1;
 layout(constant_id = 2) const bool VECTOR = false;
 layout(constant_id = 7) const uint TYPES = 0; // 3 to 6 are the kernel's own
-layout(constant_id = 8) const uint TURNS = 1; // see elementwise.glsl
+layout(constant_id = 8) const uint TURNS = 1; // units or rows of an invocation, where the kernel allows that
+layout(constant_id = 9) const bool WITHIN_SUBGROUP = false; // the lanes of a row lie in one subgroup
 
 layout(push_constant) uniform Push
 {
@@ -42,9 +43,15 @@ uint row_lane()
     return gl_LocalInvocationIndex % LANES;
 }
 
+// Rows that a workgroup has at a time.
+uint group_rows()
+{
+    return gl_WorkGroupSize.x / LANES;
+}
+
 uint row_index()
 {
-    return group_index() * (gl_WorkGroupSize.x / LANES) + gl_LocalInvocationIndex / LANES;
+    return group_index() * group_rows() + gl_LocalInvocationIndex / LANES;
 }
 
 const float LOWEST = -3.402823466e38;
@@ -58,7 +65,7 @@ float row_sum(float v)
     if (LANES == 1)
         return v;
 #ifdef WIDE
-    if (LANES <= gl_SubgroupSize) {
+    if (WITHIN_SUBGROUP) {
         for (uint step = LANES / 2; step > 0; step /= 2)
             v += subgroupShuffleXor(v, step);
         return v;
@@ -81,7 +88,7 @@ float row_max(float v)
     if (LANES == 1)
         return v;
 #ifdef WIDE
-    if (LANES <= gl_SubgroupSize) {
+    if (WITHIN_SUBGROUP) {
         for (uint step = LANES / 2; step > 0; step /= 2)
             v = max(v, subgroupShuffleXor(v, step));
         return v;

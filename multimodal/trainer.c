@@ -62,8 +62,21 @@ static bool open_inputs(trainer *t)
 
 static bool open_device(trainer *t, bool dry)
 {
-    t->device = vk_open(&(vk_params){.selector = t->params->device, .profile = t->params->profile != NULL});
+    const mm_train_params *p = t->params;
+    t->borrowed = p->on && !dry;
+    t->device = t->borrowed ? p->on : vk_open(&(vk_params){.selector = p->device, .profile = p->profile != NULL});
+    if (t->borrowed)
+        vk_memory_reset_peak(t->device);
     return t->device && (!dry || vk_dry(t->device, true));
+}
+
+/* What was recorded on a borrowed device may still read host memory of this run. */
+static void close_device(trainer *t)
+{
+    if (!t->borrowed)
+        vk_close(&t->device);
+    else
+        vk_wait(t->device, vk_submit(t->device));
 }
 
 static bool open_model(trainer *t)
@@ -212,7 +225,7 @@ bool mm_trainer_close(trainer *t)
         vk_free(t->device, &t->figures);
     mm_model_free(&t->model);
     mm_tokenizer_free(t->tokenizer);
-    vk_close(&t->device);
+    close_device(t);
     free(t->state.schedule);
     free(t->compete);
     free(t->roots);

@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "vk/vk.h"
+
 typedef struct mm_train_params {
     const char *config;           /* JSON file */
     const char *const *sets;      /* "key=value" overrides */
@@ -14,7 +16,8 @@ typedef struct mm_train_params {
     const char *out;              /* the run's folder */
     bool resume;                  /* go on from its newest checkpoint */
     const char *device;           /* selector or NULL */
-    FILE *profile;                /* where the table of kernels goes at the end; NULL = no timestamps */
+    vk_device *on;                /* train on this open device, which stays the caller's; NULL: on one opened for the run */
+    FILE *profile;                /* where the table of kernels goes at the end; NULL = no timestamps; not with `on` */
     const char *trace;            /* file for the trace of one step; NULL = none */
     uint64_t trace_step;          /* 1-based; 0: the tenth of this program's steps, or the last if there are fewer */
     volatile sig_atomic_t *stop;  /* non-zero: finish the step, save and return; may be NULL */
@@ -36,8 +39,8 @@ typedef struct mm_memory_plan {
     int samples, tokens, images, labels; /* of the largest batch */
 } mm_memory_plan;
 
-/* Plays a run's largest steps on a dry device: nothing is computed and nothing written (params->out is not used). The
- * inputs must be as good as for training. */
+/* Plays a run's largest steps on a dry device: nothing is computed and nothing written (params->out and params->on are
+ * not used). The inputs must be as good as for training. */
 bool mm_train_plan(const mm_train_params *params, mm_memory_plan *plan);
 /* Device memory at the highest, staging not included. */
 uint64_t mm_memory_plan_peak(const mm_memory_plan *plan, bool recompute);

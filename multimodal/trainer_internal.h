@@ -29,6 +29,7 @@ typedef struct trainer {
     mm_loader *loader;
     mm_format format;
     vk_device *device;
+    bool borrowed; /* the device is the caller's */
     mm_model *model;
     nn_tape *tape;
     mm_train_log *log;

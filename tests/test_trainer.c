@@ -39,6 +39,7 @@ static mm_train_params with_inputs(mm_train_params params, const char *data, con
 static bool run_training(mm_train_params params, const char *data, const char *const *sets, size_t count, bool *stopped)
 {
     params = with_inputs(params, data, sets, count);
+    params.on = device; /* whose kernels are made once for all runs */
     return mm_train(&params, stopped);
 }
 

@@ -146,8 +146,8 @@ swiftshader=$(sh tools/swiftshader.sh "$root/build/cache/swiftshader" 2>"$logs/s
 stage "SwiftShader: unit tests and selftest"
 if [ -n "$swiftshader" ]; then
     export VK_DRIVER_FILES="$swiftshader"
-    unit_tests "$work" unit-swiftshader --no-suite long
-    count_summary selftest-swiftshader "$csmoe" selftest
+    unit_tests "$work" unit-swiftshader --no-suite whole
+    count_summary selftest-swiftshader "$csmoe" selftest --f32
     unset VK_DRIVER_FILES
 else
     skip "$(cat "$logs/swiftshader.log")"
@@ -155,7 +155,7 @@ fi
 
 stage "Vulkan validation layer, core and synchronization: unit tests and selftest"
 export CSMOE_VALIDATION=1
-unit_tests "$work" unit-validation --no-suite long
+unit_tests "$work" unit-validation --no-suite training
 LP_NUM_THREADS=0 count_summary selftest-validation "$csmoe" selftest --f32
 unset CSMOE_VALIDATION
 no_messages "$work/meson-logs/unit-validation.txt" "$logs/selftest-validation.log"

@@ -1,7 +1,6 @@
 #include "nn/launch.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -86,7 +85,6 @@ static uint32_t row_lanes(const vk_caps *caps, int64_t rows, int64_t units)
     const int64_t enough = 1024;
     bool cpu = caps->type == VK_TYPE_CPU;
     int64_t lanes = 1;
-    if (getenv("LN")) lanes = atoi(getenv("LN"));
     while (lanes < MAX_LANES && lanes < units && (!cpu || rows * lanes < enough || units / lanes > MAX_TURNS))
         lanes *= 2;
     return (uint32_t)lanes;
@@ -179,7 +177,7 @@ static bool launch_slice(vk_device *device, const nn_launch *l, int64_t first, i
     memcpy(d.spec + 3, l->spec, sizeof l->spec);
     uint32_t *types = &d.spec[3 + NN_MAX_ROW_SPECS];
     d.spec[3 + NN_MAX_ROW_SPECS + 1] = turns;
-    d.spec[3 + NN_MAX_ROW_SPECS + 2] = lanes <= caps->subgroup_size;
+    d.spec[3 + NN_MAX_ROW_SPECS + 2] = lanes <= caps->subgroup_size && lanes <= 64;
     const nn_row_bind *output = present_output(l);
     for (int i = 0; i < NN_MAX_ROW_BINDS && l->bind[i].bind.access; i++) {
         const nn_row_bind *b = &l->bind[i];
@@ -235,6 +233,13 @@ nn_row_bind nn_old_values(vk_bind sum, uint64_t stride, bool accumulate)
         sum.range = (vk_range){0};
     sum.access = VK_READ;
     return (nn_row_bind){sum, stride, true};
+}
+
+uint32_t nn_streaming_lanes(vk_device *device, int64_t units)
+{
+    const int64_t long_row = 8;
+    const vk_caps *caps = vk_device_caps(device);
+    return caps->type == VK_TYPE_CPU && units >= long_row * caps->subgroup_size ? caps->subgroup_size : 0;
 }
 
 uint32_t nn_holding_lanes(vk_device *device, int64_t rows, int64_t units)

@@ -34,7 +34,7 @@ typedef struct nn_launch {
     enum nn_width width;
     bool turns;      /* the kernel lets an invocation take TURNS units or rows */
     bool reduce;     /* some invocations per row; else one per unit */
-    uint32_t lanes;  /* where `reduce`: how many, as nn_holding_lanes() says; 0 = as suits */
+    uint32_t lanes;  /* where `reduce`: how many, as the functions below say; 0 = as suits */
     int64_t per_row; /* invocations per row where not `reduce`; 0 = one per unit */
     nn_row_bind bind[NN_MAX_ROW_BINDS];
     uint32_t spec[NN_MAX_ROW_SPECS]; /* specialization constants 3, 4, ... */
@@ -55,6 +55,8 @@ nn_row_bind nn_old_values(vk_bind sum, uint64_t stride, bool accumulate);
 /* Invocations for each of `rows` rows in a kernel that holds a row in registers: few units for each of them, and on a CPU
  * driver a subgroup for a row, whose neighbours' sums cost next to nothing. */
 uint32_t nn_holding_lanes(vk_device *device, int64_t rows, int64_t units);
+/* In a kernel that reads and writes rows once: on a CPU driver a subgroup for a long row, so that it streams; else 0. */
+uint32_t nn_streaming_lanes(vk_device *device, int64_t units);
 
 /* Records the kernel, slice by slice. Fails where a row does not fit a storage buffer of the device. */
 bool nn_launch_rows(vk_device *device, const nn_launch *launch);

@@ -45,6 +45,7 @@ static nn_row_bind window_bind(const nn_combine *c, nn_row_bind rows, const wind
 bool nn_combine_run(vk_device *device, const nn_combine *c, nn_row_bind ys, nn_row_bind y, bool accumulate)
 {
     uint64_t pair_stride = (uint64_t)c->top_k * 4;
+    enum nn_width width = nn_row_width(device, c->cols);
     window w;
     if (!first_window(device, c, &ys, &w))
         return false;
@@ -56,8 +57,9 @@ bool nn_combine_run(vk_device *device, const nn_combine *c, nn_row_bind ys, nn_r
             .kernel = "combine",
             .rows = c->tokens,
             .cols = c->cols,
-            .width = nn_row_width(device, c->cols),
+            .width = width,
             .reduce = true,
+            .lanes = nn_streaming_lanes(device, c->cols / width),
             .bind = {{{c->places, VK_READ}, pair_stride}, {{c->weights, VK_READ}, pair_stride},
                      window_bind(c, ys, &w), y, nn_row_old(y, add)},
             .spec = {(uint32_t)c->top_k, c->weights.block != NULL, c->places.block != NULL, add},
@@ -82,6 +84,7 @@ typedef struct gradients {
 static bool run_backward(vk_device *device, const nn_combine *c, const gradients *g)
 {
     uint64_t pair_stride = (uint64_t)c->top_k * 4;
+    enum nn_width width = nn_row_width(device, c->cols);
     window w;
     if (!first_window(device, c, &g->ys, &w))
         return false;
@@ -92,8 +95,9 @@ static bool run_backward(vk_device *device, const nn_combine *c, const gradients
             .kernel = "combine_backward",
             .rows = c->tokens,
             .cols = c->cols,
-            .width = nn_row_width(device, c->cols),
+            .width = width,
             .reduce = true,
+            .lanes = nn_streaming_lanes(device, c->cols / width),
             .bind = {{{c->places, VK_READ}, pair_stride}, {{c->weights, VK_READ}, pair_stride}, g->dy,
                      window_bind(c, g->ys, &w), dys, {g->dw, pair_stride}, nn_row_old(dys, g->flags & ADD_YS)},
             .spec = {(uint32_t)c->top_k, c->places.block != NULL, g->flags},

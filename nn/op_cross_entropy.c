@@ -89,8 +89,8 @@ bool nn_cross_entropy_slope(vk_device *device, const nn_logits_chunk *c, float s
     uint64_t stride = (uint64_t)c->count * 4;
     struct {
         float scale;
-        uint32_t accumulate, first, columns;
-    } push = {scale, accumulate, (uint32_t)c->first, (uint32_t)c->columns};
+        uint32_t first, columns;
+    } push = {scale, (uint32_t)c->first, (uint32_t)c->columns};
     return nn_launch_rows(device, &(nn_launch){
         .kernel = "cross_entropy_backward",
         .rows = c->rows,
@@ -99,6 +99,7 @@ bool nn_cross_entropy_slope(vk_device *device, const nn_logits_chunk *c, float s
         .reduce = true,
         .bind = {{c->logits, stride, true}, {c->labels, 4}, {c->log_sums, 4}, {dloss, 0}, {d, stride},
                  nn_old_values(d, stride, accumulate)},
+        .spec = {accumulate},
         .push = &push,
         .push_bytes = sizeof push,
         .flops = 20.0 * (double)c->rows * (double)c->count,

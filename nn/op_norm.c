@@ -221,7 +221,7 @@ static bool backward_rows(nn_exec *x, const nn_node *n, const partials *p)
         .reduce = true,
         .lanes = s.lanes,
         .bind = {nn_row_in(source_of(n), chunk), nn_row_in(gain_of(n), 0),
-                 {nn_read_bind(stats_of(n)), (uint64_t)p->chunk_rows * stats_stride},
+                 {nn_read_bind(stats_of(n)), (uint64_t)p->chunk_rows * stats_stride, true},
                  nn_row_dout(result_of(n), chunk), sum, nn_row_old(sum, accumulate), {p->gain, p->stride},
                  {p->bias, p->stride}},
         .spec = {is_layer(n), s.held, flags},

@@ -33,11 +33,13 @@ void main()
     uint begin = row * units;
     uint end = row < rows ? units : 0u;
     Largest top = Largest(LOWEST, NO_COLUMN);
-    for (uint u = row_lane(); u < end; u += LANES) {
-        Largest next = unit_largest(load_x(begin + u), u);
-        if (next.value > top.value || top.column == NO_COLUMN)
-            top = next;
-    }
+    uint u = row_lane();
+    if (u < end)
+        do {
+            Largest next = unit_largest(load_x(begin + u), u);
+            if (next.value > top.value || top.column == NO_COLUMN)
+                top = next;
+        } while ((u += LANES) < end);
     top = row_largest(top);
     top.column += first_column;
     Largest before = Largest(LOWEST, NO_COLUMN);
@@ -52,9 +54,11 @@ void main()
     uint label = row < rows ? uint(labels[row]) : 0u;
     bool counts = label < columns; // a negative label is a huge one
     float sum = 0.0;
-    if (counts)
-        for (uint u = row_lane(); u < end; u += LANES)
+    u = row_lane();
+    if (counts && u < end)
+        do
             sum += unit_sum(exponentials(load_x(begin + u) - top.value));
+        while ((u += LANES) < end);
     sum = row_sum(sum);
     if (row >= rows || row_lane() != 0u)
         return;

@@ -3,9 +3,11 @@
 
 // dx = scale dloss (softmax - onehot(label)) from the saved log sum exp; 0 where the label is no column. x has the
 // columns from first_column on, of `columns` in all. LANES invocations per row.
-#define PUSH_FIELDS float scale; uint accumulate, first_column, columns;
+#define PUSH_FIELDS float scale; uint first_column, columns;
 #include "rows.glsl"
 #include "math.glsl"
+
+layout(constant_id = 3) const bool ACCUMULATE = false;
 
 VALUES_IN(0, x)
 layout(std430, binding = 1) readonly buffer Labels { int labels[]; };
@@ -24,10 +26,12 @@ void main()
     uint label = uint(labels[row]);
     float weight = label < columns ? scale * dloss[0] : 0.0;
     float log_sum = log_sums[row];
-    for (uint u = row_lane(); u < units; u += LANES) {
-        Unit g = unit_of(0.0);
-        if (weight != 0.0)
-            g = (exponentials(load_x(begin + u) - log_sum) - unit_basis(label - first_column - u * WIDTH)) * weight;
-        add_dx(begin + u, g, accumulate != 0u);
-    }
+    uint u = row_lane();
+    if (u < units)
+        do {
+            Unit g = unit_of(0.0);
+            if (weight != 0.0)
+                g = (exponentials(load_x(begin + u) - log_sum) - unit_basis(label - first_column - u * WIDTH)) * weight;
+            add_dx(begin + u, g, ACCUMULATE);
+        } while ((u += LANES) < units);
 }

@@ -26,8 +26,13 @@ void main()
         return;
     uint end = uint(index[positions + distinct + 1u]);
     Unit sum = unit_of(0.0);
-    for (uint block = uint(index[positions + distinct]); block < end; block += BLOCK)
-        for (uint p = block; p < min(block + BLOCK, end); p++)
-            sum += load_dy(uint(index[p]) * units + unit);
+    uint p = uint(index[positions + distinct]);
+    if (p < end)
+        do {
+            uint block_end = min(p + BLOCK, end);
+            do
+                sum += load_dy(uint(index[p]) * units + unit);
+            while (++p < block_end);
+        } while (p < end);
     add_dtable(entry * units + unit, sum, true);
 }

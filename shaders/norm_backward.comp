@@ -17,11 +17,26 @@ const uint ADD_X = 2u;
 
 VALUES_IN(0, x)
 VALUES_IN(1, gain)
-layout(std430, binding = 2) readonly buffer Stats { vec2 stats[]; };
 VALUES_IN(3, dy)
 VALUES_SUM(4, 5, dx)
 VALUES_OUT(6, gain_sum)
 VALUES_OUT(7, bias_sum)
+
+// Mean and reciprocal deviation of a row.
+#ifdef WIDE
+layout(binding = 2) uniform usamplerBuffer stats;
+vec2 row_stat(uint row)
+{
+    vec4 two = uintBitsToFloat(texelFetch(stats, int(row / 2u)));
+    return row % 2u == 0u ? two.xy : two.zw;
+}
+#else
+layout(std430, binding = 2) readonly buffer Stats { vec2 stats[]; };
+vec2 row_stat(uint row)
+{
+    return stats[row];
+}
+#endif
 
 void main()
 {
@@ -39,7 +54,7 @@ void main()
     do {
         uint begin = (first + r) * units;
         uint end = r < count ? units : 0u;
-        vec2 stat = r < count ? stats[first + r] : vec2(0.0);
+        vec2 stat = r < count ? row_stat(first + r) : vec2(0.0);
         float sum = 0.0;
         float product = 0.0;
         [[unroll]] for (uint k = 0u; k < HELD; k++) {

@@ -17,13 +17,22 @@ void main()
     uint begin = row * units;
     uint end = row < rows ? units : 0u;
     float top = LOWEST;
-    for (uint u = row_lane(); u < end; u += LANES)
-        top = max(top, unit_max(load_x(begin + u)));
+    uint u = row_lane();
+    if (u < end)
+        do
+            top = max(top, unit_max(load_x(begin + u)));
+        while ((u += LANES) < end);
     top = row_max(top);
     float sum = 0.0;
-    for (uint u = row_lane(); u < end; u += LANES)
-        sum += unit_sum(exponentials(load_x(begin + u) - top));
+    u = row_lane();
+    if (u < end)
+        do
+            sum += unit_sum(exponentials(load_x(begin + u) - top));
+        while ((u += LANES) < end);
     float scale = 1.0 / row_sum(sum);
-    for (uint u = row_lane(); u < end; u += LANES)
-        store_y(begin + u, exponentials(load_x(begin + u) - top) * scale, false);
+    u = row_lane();
+    if (u < end)
+        do
+            store_y(begin + u, exponentials(load_x(begin + u) - top) * scale, false);
+        while ((u += LANES) < end);
 }

@@ -24,6 +24,15 @@ Largest row_largest(Largest mine)
 {
     if (LANES == 1)
         return mine;
+#ifdef WIDE
+    if (WITHIN_SUBGROUP) {
+        [[unroll]] for (uint i = 0; i < 6; i++)
+            if (1u << i < LANES)
+                mine = larger(mine, Largest(subgroupShuffleXor(mine.value, 1u << i),
+                                            subgroupShuffleXor(mine.column, 1u << i)));
+        return mine;
+    }
+#endif
     uint i = gl_LocalInvocationIndex;
     barrier();
     largest_value[i] = mine.value;

@@ -11,6 +11,7 @@
 #ifdef WIDE
 #extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
 #extension GL_KHR_shader_subgroup_shuffle : require
+#extension GL_EXT_control_flow_attributes : require
 #endif
 
 #include "common.glsl"
@@ -21,7 +22,7 @@ layout(constant_id = 1) const uint LANES = 1;
 layout(constant_id = 2) const bool VECTOR = false;
 layout(constant_id = 7) const uint TYPES = 0; // 3 to 6 are the kernel's own
 layout(constant_id = 8) const uint TURNS = 1; // units or rows of an invocation, where the kernel allows that
-layout(constant_id = 9) const bool WITHIN_SUBGROUP = false; // the lanes of a row lie in one subgroup
+layout(constant_id = 9) const bool WITHIN_SUBGROUP = false; // the lanes of a row are at most 64 and lie in one subgroup
 
 layout(push_constant) uniform Push
 {
@@ -66,8 +67,9 @@ float row_sum(float v)
         return v;
 #ifdef WIDE
     if (WITHIN_SUBGROUP) {
-        for (uint step = LANES / 2; step > 0; step /= 2)
-            v += subgroupShuffleXor(v, step);
+        [[unroll]] for (uint i = 0; i < 6; i++)
+            if (1u << i < LANES)
+                v += subgroupShuffleXor(v, 1u << i);
         return v;
     }
 #endif
@@ -89,8 +91,9 @@ float row_max(float v)
         return v;
 #ifdef WIDE
     if (WITHIN_SUBGROUP) {
-        for (uint step = LANES / 2; step > 0; step /= 2)
-            v = max(v, subgroupShuffleXor(v, step));
+        [[unroll]] for (uint i = 0; i < 6; i++)
+            if (1u << i < LANES)
+                v = max(v, subgroupShuffleXor(v, 1u << i));
         return v;
     }
 #endif

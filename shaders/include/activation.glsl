@@ -73,9 +73,9 @@ float gelu_tanh_derivative(float x)
 // a least-squares fit at Chebyshev nodes for z < 9.5, relative error 1.3e-8), so that no digits cancel in either tail.
 float normal_cdf(float x, out float bell)
 {
-    float y = clamp(x, -13.4, 13.4);
+    float y = clamp(x, -13.2, 13.2);
     float z = abs(y) * 0.707106781;
-    bell = accurate_exp_falling(-0.5 * y * y);
+    bell = accurate_exp_normal(-0.5 * y * y);
     float s = (z - 2.0) / (z + 2.0);
     float p = -0.00020719631;
     p = p * s - 0.000625441491;
@@ -101,7 +101,7 @@ float gelu_erf_derivative(float x)
 {
     float bell;
     float cdf = normal_cdf(x, bell);
-    return cdf + clamp(x, -13.4, 13.4) * bell * 0.398942280;
+    return cdf + clamp(x, -13.2, 13.2) * bell * 0.398942280;
 }
 
 // `kind` is a specialization constant wherever these are called, so that one branch remains.

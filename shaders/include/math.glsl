@@ -29,11 +29,17 @@ float accurate_exp(float x)
     return x < -87.33654 ? 0.0 : x > 88.72283 ? intBitsToFloat(0x7f800000) : scaled;
 }
 
+// The same for -87.33 <= x <= 0; else anything.
+float accurate_exp_normal(float x)
+{
+    float n = roundEven(x * 1.44269504);
+    return exp_remainder(x, n) * intBitsToFloat((int(n) + 127) << 23);
+}
+
 // The same for x <= 0.
 float accurate_exp_falling(float x)
 {
-    float n = roundEven(max(x, -87.0) * 1.44269504);
-    return x < -87.33654 ? 0.0 : exp_remainder(x, n) * intBitsToFloat((int(n) + 127) << 23);
+    return x < -87.33654 ? 0.0 : accurate_exp_normal(x);
 }
 
 // Natural logarithm of a positive normal number.

@@ -46,6 +46,13 @@ static bool texel_aligned(enum nn_dtype type, uint32_t row, uint32_t stride)
     return (row | stride) % (16 / nn_dtype_size(type)) == 0;
 }
 
+/* Whether all of B fits in a core's cache. */
+static bool caches_b(const nn_gemm *g)
+{
+    enum { CACHE = 256 << 10 };
+    return (uint64_t)g->n * g->k * nn_dtype_size(g->b_type) <= CACHE;
+}
+
 static void shuffle_specialize(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g, vk_dispatch *d)
 {
     enum { SUMS_IN_REGISTERS = 6, LONG_ROW = 4096 }; /* rows of sums, with what else a CPU's registers have to hold */
@@ -61,6 +68,7 @@ static void shuffle_specialize(const vk_caps *caps, const nn_gemm_variant *v, co
         texel_aligned(g->a_type, g->layout == NN_GEMM_TN ? g->m : g->k, g->a_stride),
         texel_aligned(g->b_type, g->layout == NN_GEMM_NT ? g->k : g->n, g->b_stride),
         v->wide && (g->n | strides) % 8 == 0,
+        g->layout == NN_GEMM_NN && !caches_b(g),
     };
     memcpy(d->spec, spec, sizeof spec);
     d->subgroup = caps->subgroup_control ? caps->subgroup_size : 0;
@@ -151,12 +159,11 @@ uint32_t nn_gemm_terms(const vk_caps *caps, const nn_gemm *g, const nn_gemm_vari
     return caps->type != VK_TYPE_CPU || g->k <= most ? g->k : most ? most : 64;
 }
 
-/* Shares `most` tiles of one workgroup out between columns and rows: along the columns where all of B fits in a core's
- * cache, then A's rows are read once; else along the rows, then B's columns are. */
+/* Shares `most` tiles of one workgroup out between columns and rows: along the columns where all of B is cached, then
+ * A's rows are read once; else along the rows, then B's columns are. */
 static void shape_workgroup(const nn_gemm *g, push *p, uint64_t most, uint32_t column_tiles, uint32_t row_tiles)
 {
-    enum { CACHE = 256 << 10 };
-    if ((uint64_t)g->n * g->k * nn_dtype_size(g->b_type) <= CACHE) {
+    if (caches_b(g)) {
         p->column_tiles = clamp(most, 1, column_tiles);
         p->row_tiles = clamp(most / p->column_tiles, 1, row_tiles);
     } else {

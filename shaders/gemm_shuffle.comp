@@ -21,6 +21,7 @@ layout(constant_id = 4) const uint TERMS = 8;  // in a turn of the loop, a multi
 layout(constant_id = 5) const bool A_ALIGNED = true; // rows of A, and what lies between its entries, are whole texels
 layout(constant_id = 6) const bool B_ALIGNED = true;
 layout(constant_id = 7) const bool EIGHTS = false;   // N and all strides of outputs are multiples of 8; needs WIDE
+layout(constant_id = 8) const bool TOUCH_B = false;  // see touch_b()
 
 layout(binding = 0) uniform usamplerBuffer a;
 layout(binding = 1) uniform usamplerBuffer b;
@@ -246,13 +247,31 @@ void store(Tile tile, uint column)
     }
 TOUCH_TILE(c, c_texels, C_TYPE)
 TOUCH_TILE(other, other_texels, OTHER_TYPE)
+
+uint touched_entry = ~0u;
+
+// NN: likewise all rows of the columns of B that a workgroup's tiles share, before the first tile of an entry: they lie
+// too far apart for a CPU to see what comes next.
+uint touch_b(Tile tile)
+{
+    const uint LINE = 4 * texel_values(B_TYPE), LINES = (WIDTH + LINE - 1) / LINE, FETCHES = 8;
+    bool fresh = tile.entry != touched_entry;
+    uint base = tile.entry * b_stride + min(tile.column + gl_SubgroupInvocationID % LINES * LINE, n - 1), seen = 0;
+    touched_entry = tile.entry;
+    for (uint i = fresh ? tile.k : tile.k_end; i < tile.k_end; i += FETCHES * SG / LINES)
+        [[unroll]] for (uint f = 0; f < FETCHES; ++f) {
+            uint row = min(i + (f * SG + gl_SubgroupInvocationID) / LINES, tile.k_end - 1);
+            seen |= texelFetch(b, int((base + row * n) / texel_values(B_TYPE))).x;
+        }
+    return seen;
+}
 #endif
 
 void make_tile(Tile tile)
 {
     uint column = tile.column + 4 * gl_SubgroupInvocationID;
 #ifdef WIDE
-    uint seen = touch_c(tile) | (HAS_OTHER ? touch_other(tile) : 0);
+    uint seen = touch_c(tile) | (HAS_OTHER ? touch_other(tile) : 0) | (TOUCH_B ? touch_b(tile) : 0);
 #endif
     vec4 start = vec4(0);
     if ((flags & ADD_BIAS) != 0 && column < n)

@@ -21,7 +21,7 @@ typedef struct mm_batch {
     int32_t *source;        /* [samples * T] >= 0: token id, < 0: row -1 - v of the image features [images * P] */
     int32_t *position;      /* [samples * T] from 0; 0 where padded */
     int32_t *segment;       /* [samples * T] 0 = shared prefix, k >= 1 = turn, -1 = padding */
-    int32_t *label_row;     /* [labels] row in samples * T whose output predicts the label; no row occurs twice */
+    int32_t *label_row;     /* [labels] row in samples * T that predicts the label; in order of samples, none twice */
     int32_t *label;         /* [labels] token id */
     int32_t *label_turn;    /* [labels] 0..turns-1, rising: exact match counts turns */
     int32_t *length;        /* [samples] tokens before the padding */

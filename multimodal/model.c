@@ -101,6 +101,7 @@ void mm_model_free(mm_model **model)
     free(m->scratch.index);
     free(m->scratch.places);
     free(m->scratch.inverse);
+    free(m->scratch.slots);
     free(m);
     *model = NULL;
 }
@@ -151,8 +152,39 @@ static bool pick_rows(mm_model *m, nn_tape *tape, const int32_t *rows, int64_t c
         s->inverse[i] = -1;
     for (int64_t i = 0; i < count; i++)
         s->inverse[rows[i]] = (int32_t)i;
-    *pick = (nn_pick){nn_input(tape, NN_I32, 1, &count, rows), nn_input(tape, NN_I32, 1, &n, s->inverse)};
+    *pick = (nn_pick){nn_input(tape, NN_I32, 1, &count, rows), nn_input(tape, NN_I32, 1, &n, s->inverse), NULL};
     return pick->rows && pick->inverse;
+}
+
+/* Most labels of a sample; all of them are in order of samples. */
+static int64_t most_labels(const mm_batch *b)
+{
+    int64_t most = 0;
+    for (int i = 0, run = 0; i < b->labels; i++) {
+        bool same = i && b->label_row[i] / b->tokens == b->label_row[i - 1] / b->tokens;
+        run = same ? run + 1 : 1;
+        most = run > most ? run : most;
+    }
+    return most;
+}
+
+enum { SLOTS_STEP = 8 }; /* so that shapes repeat from batch to batch */
+
+/* The rows that are scored. */
+static bool pick_labels(mm_model *m, nn_tape *tape, const mm_batch *b, nn_pick *pick)
+{
+    struct mm_model_scratch *s = &m->scratch;
+    const int64_t slots = (most_labels(b) + SLOTS_STEP - 1) / SLOTS_STEP * SLOTS_STEP;
+    if (!pick_rows(m, tape, b->label_row, b->labels, (int64_t)b->samples * b->tokens, pick) ||
+        !cs_grow(&s->slots, &s->slots_room, (size_t)(b->samples * slots), 4, "the labels"))
+        return false;
+    for (int64_t sample = 0, label = 0; sample < b->samples; sample++)
+        for (int64_t i = 0; i < slots; i++) {
+            bool has = label < b->labels && b->label_row[label] / b->tokens == sample;
+            s->slots[sample * slots + i] = has ? (int32_t)label++ : -1;
+        }
+    pick->slots = nn_input(tape, NN_I32, 2, (int64_t[]){b->samples, slots}, s->slots);
+    return pick->slots;
 }
 
 static int vision_mixtures(const mm_model *m)
@@ -184,7 +216,7 @@ bool mm_model_forward(mm_model *m, nn_tape *tape, const mm_batch *b, const mm_fo
     nn_tensor *x = embed(m, tape, b->source, tokens, features);
     x = nn_reshape(tape, x, 3, (int64_t[]){b->samples, b->tokens, m->config->text.width});
     nn_pick wanted;
-    if (!pick_rows(m, tape, b->label_row, labels, tokens, &wanted))
+    if (!pick_labels(m, tape, b, &wanted))
         return false;
     x = mm_decoder_forward(tape, &m->decoder, x, NULL, &wanted, &c, recompute);
     nn_tensor *label = nn_input(tape, NN_I32, 1, &labels, b->label);

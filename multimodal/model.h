@@ -27,8 +27,8 @@ typedef struct mm_model {
     nn_moe_result *results; /* [mixtures] of the last forward pass; zeroed where a mixture did not run */
     int mixtures;
     struct mm_model_scratch { /* host copies that a tape reads from, valid until the next forward pass */
-        int32_t *index, *places, *inverse;
-        size_t index_room, places_room, inverse_room;
+        int32_t *index, *places, *inverse, *slots;
+        size_t index_room, places_room, inverse_room, slots_room;
         int32_t last; /* row of a prompt that predicts what comes next */
     } scratch;
 } mm_model;

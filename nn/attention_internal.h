@@ -41,8 +41,9 @@ bool nn_attention_check(const char *what, const nn_attention_params *p, int64_t 
 /* Scale with its default. */
 float nn_attention_scale(const nn_attention_params *p);
 /* Starts a dispatch of the kernel: name, specialization, groups, push constants (kept by address); the caller adds the
- * binds, and sets the specialization constant NN_ATTENTION_ACCUMULATE where gradients are added to. */
-enum { NN_ATTENTION_ACCUMULATE = 10 };
+ * binds, and sets the specialization constants NN_ATTENTION_ACCUMULATE where gradients are added to and
+ * NN_ATTENTION_PICKED where a list says which rows are queries. */
+enum { NN_ATTENTION_ACCUMULATE = 10, NN_ATTENTION_PICKED };
 void nn_attention_dispatch(vk_dispatch *d, const nn_attention_plan *plan, enum nn_attention_kernel kernel,
                            const nn_attention_params *p, const nn_attention_push *push, bool segments, int64_t batch);
 /* Whether query i sees key j, by the rule of nn_attention. */

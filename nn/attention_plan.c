@@ -98,7 +98,7 @@ void nn_attention_dispatch(vk_dispatch *d, const nn_attention_plan *plan, enum n
         .label = labels[kernel],
         .spec = {plan->lanes, plan->rows, plan->tile, plan->block, plan->chunk, plan->chunks, segments, p->causal,
                  p->open_prefix, plan->type},
-        .specs = NN_ATTENTION_ACCUMULATE + 1,
+        .specs = NN_ATTENTION_PICKED + 1,
         .push = push,
         .push_bytes = sizeof *push,
         .groups = {(rows + per_group - 1) / per_group, (over_keys ? p->kv_heads : p->heads) * plan->chunks,

@@ -142,10 +142,15 @@ void nn_block_forward(nn_tape *tape, const nn_block *l, nn_stream *s, nn_tensor 
     nn_tensor *qkv = nn_linear_forward(tape, &l->qkv, nn_stream_norm(tape, &l->norm1, s));
     if (b->rope_theta > 0)
         qkv = nn_rope(tape, qkv, c->positions, b->heads + b->kv_heads, b->head_dim, b->rope_theta, b->rope_interleaved);
-    nn_tensor *seen = cache_k ? nn_attention_cached(tape, qkv, cache_k, cache_v, *c->attention, c->past, c->open)
-                              : nn_attention(tape, qkv, c->segments, *c->attention);
+    nn_tensor *seen;
+    if (cache_k)
+        seen = nn_attention_cached(tape, qkv, cache_k, cache_v, *c->attention, c->past, c->open);
+    else if (wanted)
+        seen = nn_attention_picked(tape, qkv, c->segments, wanted->rows, wanted->slots, *c->attention);
+    else
+        seen = nn_attention(tape, qkv, c->segments, *c->attention);
     if (wanted) {
-        seen = nn_gather_rows(tape, seen, wanted->rows, wanted->inverse);
+        seen = cache_k ? nn_gather_rows(tape, seen, wanted->rows, wanted->inverse) : seen;
         s->x = nn_gather_rows(tape, s->x, wanted->rows, wanted->inverse);
     } else if (seen) {
         seen = nn_reshape(tape, seen, 3, (int64_t[]){s->x->shape[0], s->x->shape[1], nn_cols(seen)});

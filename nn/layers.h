@@ -95,6 +95,7 @@ bool nn_block_init(nn_block *l, nn_params *set, const char *prefix, const nn_blo
 typedef struct nn_pick {
     nn_tensor *rows;    /* [R] I32, each at most once */
     nn_tensor *inverse; /* [N] I32: places in `rows`, -1 of those that are not in it */
+    nn_tensor *slots;   /* [B, Q] I32: the same by sequence, as nn_attention_picked() has it; not used with a cache */
 } nn_pick;
 
 /* Takes the stream, x [B, T, width], through the block; the feed-forward block's output remains to be added. cache_k,

@@ -106,10 +106,11 @@ static bool attend(nn_exec *x, const nn_node *n, const nn_attention_push *push)
         d.binds = 4;
     } else {
         d.label = "attention prefill";
-        d.bind[3] = nn_read_bind(NULL);
-        d.bind[4] = nn_write_bind(n->out[0]);
-        d.bind[5] = nn_scratch(x, (uint64_t)push->queries * push->heads * sizeof(float)); /* row sums, unused */
-        d.binds = 6;
+        for (int i = 3; i < 6; i++)
+            d.bind[i] = nn_read_bind(NULL); /* no segments, no picks */
+        d.bind[6] = nn_write_bind(n->out[0]);
+        d.bind[7] = nn_scratch(x, (uint64_t)push->queries * push->heads * sizeof(float)); /* row sums, unused */
+        d.binds = 8;
     }
     return vk_run(nn_device(x), &d);
 }

@@ -106,6 +106,30 @@ static void backward_row(const view *v, int64_t i, double *p, const double *dy, 
     }
 }
 
+/* Query i of a sequence. */
+typedef struct query {
+    int64_t row, output; /* row of the sequence; row of y */
+} query;
+
+static int64_t queries_of(const nn_ref *r)
+{
+    return r->node->out[1]->shape[2];
+}
+
+/* False: an empty slot of the picks. */
+static bool query_of(const nn_ref *r, int64_t b, int64_t i, query *q)
+{
+    int64_t rows = r->node->in[0]->shape[1];
+    if (!r->in[3]) {
+        *q = (query){i, b * rows + i};
+        return true;
+    }
+    q->output = (int64_t)r->in[3][b * queries_of(r) + i];
+    if (q->output >= 0)
+        q->row = (int64_t)r->in[2][q->output] - b * rows;
+    return q->output >= 0;
+}
+
 void nn_attention_ref_forward(const nn_ref *r)
 {
     const nn_attention_params *p = (const nn_attention_params *)r->node->params;
@@ -114,9 +138,13 @@ void nn_attention_ref_forward(const nn_ref *r)
     for (int64_t b = 0; row && b < shape[0]; b++)
         for (int h = 0; h < p->heads; h++) {
             view v = view_of(r, p, b, h);
-            for (int64_t i = 0; i < v.rows; i++)
-                forward_row(&v, i, row, r->out[0] + ((b * v.rows + i) * p->heads + h) * p->head_dim,
-                            &r->out[1][(b * p->heads + h) * v.rows + i]);
+            for (int64_t i = 0; i < queries_of(r); i++) {
+                double *lse = &r->out[1][(b * p->heads + h) * queries_of(r) + i];
+                query q;
+                *lse = 0;
+                if (query_of(r, b, i, &q))
+                    forward_row(&v, q.row, row, r->out[0] + (q.output * p->heads + h) * p->head_dim, lse);
+            }
         }
     free(row);
 }
@@ -129,9 +157,11 @@ void nn_attention_ref_backward(const nn_ref *r)
     for (int64_t b = 0; row && r->din[0] && b < shape[0]; b++)
         for (int h = 0; h < p->heads; h++) {
             view v = view_of(r, p, b, h);
-            for (int64_t i = 0; i < v.rows; i++)
-                backward_row(&v, i, row, r->dout[0] + ((b * v.rows + i) * p->heads + h) * p->head_dim,
-                             r->din[0] + b * v.rows * v.cols);
+            query q;
+            for (int64_t i = 0; i < queries_of(r); i++)
+                if (query_of(r, b, i, &q))
+                    backward_row(&v, q.row, row, r->dout[0] + (q.output * p->heads + h) * p->head_dim,
+                                 r->din[0] + b * v.rows * v.cols);
         }
     free(row);
 }

@@ -59,6 +59,11 @@ typedef struct nn_attention_params {
  * computed (output 0). Gives [B, T, heads head_dim]; tiles of scores only, backward recomputes them from the row sums.
  */
 nn_tensor *nn_attention(nn_tape *tape, nn_tensor *qkv, nn_tensor *segments, nn_attention_params params);
+/* The same for the queries of some rows only: `rows` [R] I32, of B * T, each at most once. picks [B, Q] I32: for every
+ * sequence the places in `rows` of those that are its own, in any order and with -1 in slots that are left. Gives
+ * [R, heads head_dim]. */
+nn_tensor *nn_attention_picked(nn_tape *tape, nn_tensor *qkv, nn_tensor *segments, nn_tensor *rows, nn_tensor *picks,
+                               nn_attention_params params);
 /* Generation: qkv [N, ...] of N new tokens at positions past..past+N-1 of one sequence; their keys and values are
  * written to cache_k, cache_v [T, kv_heads head_dim] (nn_external) and the queries attend causally to all up to
  * themselves; tokens before `open` see each other freely (picture prefix; 0 = none). No gradient. */

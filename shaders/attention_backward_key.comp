@@ -6,22 +6,24 @@
 #include "attention.glsl"
 
 ROWS_IN(0, qkv)
-ROWS_IN(1, output_gradient) // [B, T, heads, WIDTH]
-layout(binding = 2, std430) readonly buffer Segments { int segments[]; }; // [B, T]
-layout(binding = 3, std430) readonly buffer Sums { float lse[]; };        // [B, heads, T]
-layout(binding = 4, std430) readonly buffer Deltas { float delta[]; };    // [B, heads, T]
-ROWS_OUT(5, gradient)
+ROWS_IN(1, output_gradient) // [B, T, heads, WIDTH] or, PICKED, [R, heads, WIDTH]
+#define LISTS 2
+layout(binding = 5, std430) readonly buffer Sums { float lse[]; };     // [B, heads, queries]
+layout(binding = 6, std430) readonly buffer Deltas { float delta[]; }; // [B, heads, queries]
+ROWS_OUT(7, gradient)
 
 uint lane, batch, chunk, key_head;
 
-uint row_of(uint i)
+#include "attention_queries.glsl"
+
+uint row_of(uint j)
 {
-    return batch * push.keys + min(i, push.keys - 1);
+    return batch * push.keys + min(j, push.keys - 1);
 }
 
-vec4 query(uint head, uint i, uint c)
+vec4 query(uint head, uint row, uint c)
 {
-    return qkv_at(row_of(i) * push.q_row + push.q_first + head * WIDTH, c);
+    return qkv_at(row * push.q_row + push.q_first + head * WIDTH, c);
 }
 
 vec4 key(uint j, uint c)
@@ -34,14 +36,9 @@ vec4 value(uint j, uint c)
     return qkv_at(row_of(j) * push.v_row + push.v_first + key_head * WIDTH, c);
 }
 
-vec4 dy(uint head, uint i, uint c)
+vec4 dy(uint head, uint row, uint c)
 {
-    return output_gradient_at((row_of(i) * push.heads + head) * WIDTH, c);
-}
-
-int query_segment(uint i)
-{
-    return i >= push.queries ? NO_QUERY : SEGMENTS ? as_query(segments[batch * push.queries + i]) : 0;
+    return output_gradient_at((row * push.heads + head) * WIDTH, c);
 }
 
 // (lse in units of log 2, delta) of query i.
@@ -60,7 +57,8 @@ DEFINE_TILE(dy, CHUNKS)
 #define OWN_SUMS(head, i) row_sums(head, i + lane)
 #define TILE_SUMS(own, t) subgroupShuffle(own, t)
 #define TILE_MASK(t) subgroupShuffle(own_mask, t)
-ivec3 own_mask; // of the lane's row of the tile
+ivec2 own_pick; // of the lane's row of the tile
+ivec3 own_mask;
 #else
 #define OWN_SUMS(head, i) vec2(0)
 #define TILE_SUMS(own, t) tile_sums[t]
@@ -74,17 +72,17 @@ void take_rows(uint head, uint i, uint part)
 {
 #ifdef SHUFFLE
     [[unroll]] for (uint c = 0; c < CHUNK; c++) {
-        query_take(c, query(head, i + lane, part * CHUNK + c));
-        dy_take(c, dy(head, i + lane, part * CHUNK + c));
+        query_take(c, query(head, query_row(i + lane, own_pick), part * CHUNK + c));
+        dy_take(c, dy(head, output_row(i + lane, own_pick), part * CHUNK + c));
     }
 #endif
 }
 
 // Segment and limits of query i.
-ivec3 query_mask(uint i)
+ivec3 query_mask(uint i, ivec2 pick)
 {
-    int segment = query_segment(i);
-    return ivec3(segment, limits_of(int(i), segment));
+    int segment = query_segment(i, pick);
+    return ivec3(segment, limits_of(query_place(i, pick), segment));
 }
 
 int segment[ROWS]; // of the lane's rows
@@ -96,7 +94,7 @@ void survey_rows(uint first)
     span = ivec4(-NEVER, -1, -NEVER, -NEVER);
     [[unroll]] for (uint r = 0; r < ROWS; r++) {
         uint j = first + r * LANES;
-        segment[r] = j >= push.keys ? NO_KEY : SEGMENTS ? as_key(segments[batch * push.keys + j]) : 0;
+        segment[r] = key_segment(j);
         if (segment[r] >= 0)
             span = max(span, ivec4(-segment[r], segment[r], segment[r] == 0 ? -int(j) : -NEVER, -int(j)));
     }
@@ -115,12 +113,13 @@ uint seek(uint i)
     bool found;
     do {
 #ifdef SHUFFLE
-        own_mask = query_mask(i + lane);
+        own_pick = pick_of(i + lane);
+        own_mask = query_mask(i + lane, own_pick);
         found = workgroup_any(touches(own_mask));
 #else
         bool mine = false;
         for (uint t = lane; t < TILE; t += LANES)
-            mine = mine || touches(query_mask(i + t));
+            mine = mine || touches(query_mask(i + t, pick_of(i + t)));
         found = workgroup_any(mine);
 #endif
         i += TILE;
@@ -134,12 +133,14 @@ void open_tile(uint head, uint i)
 #ifndef SHUFFLE
     barrier(); // all have finished with the last tile
     for (uint n = lane; n < TILE * WIDTH; n += LANES) {
-        tile_query[n] = query(head, i + n / WIDTH, n % WIDTH);
-        tile_dy[n] = dy(head, i + n / WIDTH, n % WIDTH);
+        uint t = i + n / WIDTH;
+        ivec2 pick = pick_of(t);
+        tile_query[n] = query(head, query_row(t, pick), n % WIDTH);
+        tile_dy[n] = dy(head, output_row(t, pick), n % WIDTH);
     }
     for (uint t = lane; t < TILE; t += LANES) {
         tile_sums[t] = row_sums(head, i + t);
-        tile_mask[t] = query_mask(i + t);
+        tile_mask[t] = query_mask(i + t, pick_of(i + t));
     }
     barrier();
 #endif

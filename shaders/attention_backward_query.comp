@@ -6,23 +6,25 @@
 #include "attention.glsl"
 
 ROWS_IN(0, qkv)
-ROWS_IN(1, output_gradient) // [B, T, heads, WIDTH]
+ROWS_IN(1, output_gradient) // [B, T, heads, WIDTH] or, PICKED, [R, heads, WIDTH]
 ROWS_IN(2, outputs)
-layout(binding = 3, std430) readonly buffer Segments { int segments[]; }; // [B, T]
-layout(binding = 4, std430) readonly buffer Sums { float lse[]; };        // [B, heads, T]
-layout(binding = 5, std430) writeonly buffer Deltas { float delta[]; };   // [B, heads, T]
-ROWS_OUT(6, gradient)
+#define LISTS 3
+layout(binding = 6, std430) readonly buffer Sums { float lse[]; };      // [B, heads, queries]
+layout(binding = 7, std430) writeonly buffer Deltas { float delta[]; }; // [B, heads, queries]
+ROWS_OUT(8, gradient)
 
 uint lane, batch, head, chunk, key_head;
 
-uint row_of(uint i)
+#include "attention_queries.glsl"
+
+uint row_of(uint j)
 {
-    return batch * push.keys + min(i, push.keys - 1);
+    return batch * push.keys + min(j, push.keys - 1);
 }
 
-vec4 query(uint i, uint c)
+vec4 query(uint row, uint c)
 {
-    return qkv_at(row_of(i) * push.q_row + push.q_first + head * WIDTH, c);
+    return qkv_at(row * push.q_row + push.q_first + head * WIDTH, c);
 }
 
 vec4 key(uint j, uint c)
@@ -35,24 +37,14 @@ vec4 value(uint j, uint c)
     return qkv_at(row_of(j) * push.v_row + push.v_first + key_head * WIDTH, c);
 }
 
-vec4 dy(uint i, uint c)
+vec4 dy(uint row, uint c)
 {
-    return output_gradient_at((row_of(i) * push.heads + head) * WIDTH, c);
+    return output_gradient_at((row * push.heads + head) * WIDTH, c);
 }
 
-vec4 y(uint i, uint c)
+vec4 y(uint row, uint c)
 {
-    return outputs_at((row_of(i) * push.heads + head) * WIDTH, c);
-}
-
-int query_segment(uint i)
-{
-    return i >= push.queries ? NO_QUERY : SEGMENTS ? as_query(segments[batch * push.queries + i]) : 0;
-}
-
-int key_segment(uint j)
-{
-    return j >= push.keys ? NO_KEY : SEGMENTS ? as_key(segments[batch * push.keys + j]) : 0;
+    return outputs_at((row * push.heads + head) * WIDTH, c);
 }
 
 #define VALUE_PARTS CHUNKS
@@ -65,8 +57,9 @@ void load_rows(uint first, uint part)
 {
     [[unroll]] for (uint r = 0; r < ROWS; r++)
         [[unroll]] for (uint c = 0; c < CHUNK; c++) {
-            q[r][c] = query(first + r * LANES, part * CHUNK + c) * (push.scale * LOG2E);
-            g[r][c] = dy(first + r * LANES, part * CHUNK + c);
+            uint i = first + r * LANES;
+            q[r][c] = query(query_row(i, pick[r]), part * CHUNK + c) * (push.scale * LOG2E);
+            g[r][c] = dy(output_row(i, pick[r]), part * CHUNK + c);
         }
 }
 
@@ -111,10 +104,10 @@ void main()
         bool inside = i < push.queries;
         row_lse[r] = inside ? lse[(batch * push.heads + head) * push.queries + i] * LOG2E : 0;
         row_delta[r] = 0;
-        uint c = 0;
+        uint row = output_row(i, pick[r]), c = 0;
         do {
             [[unroll]] for (uint d = 0; d < CHUNK; d++)
-                row_delta[r] += dot(y(i, c + d), dy(i, c + d));
+                row_delta[r] += dot(y(row, c + d), dy(row, c + d));
             c += CHUNK;
         } while (c < WIDTH);
         if (inside && chunk == 0)
@@ -138,8 +131,8 @@ void main()
     do {
         [[unroll]] for (uint r = 0; r < ROWS; r++) {
             uint i = first + r * LANES;
-            if (i < push.queries)
-                store_gradient(row_of(i) * push.q_row + push.q_first + head * WIDTH + chunk * CHUNK + c,
+            if (is_query(i, pick[r]))
+                store_gradient(query_row(i, pick[r]) * push.q_row + push.q_first + head * WIDTH + chunk * CHUNK + c,
                                push.scale * dq[r][0]);
             NEXT_VECTOR(dq[r]);
         }

@@ -8,15 +8,16 @@
 ROWS_IN(0, queries) // addressed by push.q_*
 ROWS_IN(1, keys)
 ROWS_IN(2, values)
-layout(binding = 3, std430) readonly buffer Segments { int segments[]; }; // [B, T]
-ROWS_OUT(4, y) // [B, queries, heads, WIDTH]
-layout(binding = 5, std430) writeonly buffer Sums { float lse[]; };       // [B, heads, queries]
+#define LISTS 3
+ROWS_OUT(6, y) // [B, queries, heads, WIDTH] or, PICKED, [R, heads, WIDTH]
+layout(binding = 7, std430) writeonly buffer Sums { float lse[]; }; // [B, heads, queries]
 
 uint lane, batch, head, chunk, key_head;
 
-vec4 query(uint i, uint c)
+#include "attention_queries.glsl"
+
+vec4 query(uint row, uint c)
 {
-    uint row = batch * push.queries + min(i, push.queries - 1);
     return queries_at(row * push.q_row + push.q_first + head * WIDTH, c);
 }
 
@@ -30,16 +31,6 @@ vec4 value(uint j, uint c)
 {
     uint row = batch * push.keys + min(j, push.keys - 1);
     return values_at(row * push.v_row + push.v_first + key_head * WIDTH + chunk * CHUNK, c);
-}
-
-int query_segment(uint i)
-{
-    return i >= push.queries ? NO_QUERY : SEGMENTS ? as_query(segments[batch * push.queries + i]) : 0;
-}
-
-int key_segment(uint j)
-{
-    return j >= push.keys ? NO_KEY : SEGMENTS ? as_key(segments[batch * push.keys + j]) : 0;
 }
 
 float shrink[ROWS]; // of the sums so far, as the peak rises
@@ -58,7 +49,7 @@ void load_queries(uint first, uint part)
 {
     [[unroll]] for (uint r = 0; r < ROWS; r++)
         [[unroll]] for (uint c = 0; c < CHUNK; c++)
-            q[r][c] = query(first + r * LANES, part * CHUNK + c) * (push.scale * LOG2E);
+            q[r][c] = query(query_row(first + r * LANES, pick[r]), part * CHUNK + c) * (push.scale * LOG2E);
 }
 
 // Adds keys u .. u + BLOCK - 1 of the tile to the running softmax.
@@ -132,9 +123,8 @@ void main()
     do {
         [[unroll]] for (uint r = 0; r < ROWS; r++) {
             uint i = first + r * LANES;
-            if (i < push.queries)
-                store_y(((batch * push.queries + i) * push.heads + head) * WIDTH + chunk * CHUNK + c,
-                        o[r][0] * shrink[r]);
+            if (is_query(i, pick[r]))
+                store_y((output_row(i, pick[r]) * push.heads + head) * WIDTH + chunk * CHUNK + c, o[r][0] * shrink[r]);
             NEXT_VECTOR(o[r]);
         }
     } while (++c < CHUNK);

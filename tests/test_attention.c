@@ -40,15 +40,36 @@ static int close_device(void **state)
     return vk_validation_messages() ? -1 : 0;
 }
 
-/* Output and gradient of one attention over random values, in that type, all gradients of the output 1. */
+/* Every third row, in slots of which every fourth is empty. */
+typedef struct picks {
+    int32_t rows[64], slots[64];
+    int64_t count, room;
+} picks;
+
+static picks every_third(int64_t rows)
+{
+    picks p = {0};
+    for (int64_t i = 1; i < rows; i += 3) {
+        if (p.room % 4 == 0)
+            p.slots[p.room++] = -1;
+        p.slots[p.room++] = (int32_t)p.count;
+        p.rows[p.count++] = (int32_t)i;
+    }
+    return p;
+}
+
+/* Output and gradient of one attention over random values, in that type, all gradients of the output 1; of all rows
+ * without `picks`. */
 static void attend(nn_attention_params p, enum nn_dtype type, int64_t rows, const float *qkv, const int32_t *segments,
-                   float *y, float *dqkv)
+                   const picks *picks, float *y, float *dqkv)
 {
     int64_t cols = (p.heads + 2 * p.kv_heads) * p.head_dim;
     nn_tape_reset(tape);
     nn_tensor *x = nn_watch(nn_input(tape, NN_F32, 3, (int64_t[]){1, rows, cols}, qkv));
     nn_tensor *s = segments ? nn_input(tape, NN_I32, 2, (int64_t[]){1, rows}, segments) : NULL;
-    nn_tensor *out = nn_attention(tape, nn_cast(tape, x, type), s, p);
+    nn_tensor *picked = picks ? nn_input(tape, NN_I32, 1, &picks->count, picks->rows) : NULL;
+    nn_tensor *slots = picks ? nn_input(tape, NN_I32, 2, (int64_t[]){1, picks->room}, picks->slots) : NULL;
+    nn_tensor *out = nn_attention_picked(tape, nn_cast(tape, x, type), s, picked, slots, p);
     check(out);
     assert_int_equal(out->dtype, type);
     out = nn_keep(nn_cast(tape, out, NN_F32));
@@ -56,7 +77,8 @@ static void attend(nn_attention_params p, enum nn_dtype type, int64_t rows, cons
     check(nn_read(tape, out, y) && nn_read_grad(tape, x, dqkv));
 }
 
-static void compare_kernels(nn_attention_params p, enum nn_dtype type, int64_t rows, const int32_t *segments)
+static void compare_kernels(nn_attention_params p, enum nn_dtype type, int64_t rows, const int32_t *segments,
+                            const picks *picks)
 {
     enum { MOST = 4096 };
     static float qkv[MOST], y[2][MOST], dqkv[2][MOST];
@@ -67,12 +89,12 @@ static void compare_kernels(nn_attention_params p, enum nn_dtype type, int64_t r
         qkv[i] = cs_random_normal(&r);
     for (int shared = 0; shared < 2; shared++) {
         nn_attention_prefer_shared(shared);
-        attend(p, type, rows, qkv, segments, y[shared], dqkv[shared]);
+        attend(p, type, rows, qkv, segments, picks, y[shared], dqkv[shared]);
     }
     nn_attention_prefer_shared(false);
     /* Sums in another order may round to the neighbour: 2^-11 of values up to 4, gradients up to 8. */
     float close = type == NN_F32 ? 1e-5f : 4e-3f;
-    for (int64_t i = 0; i < rows * p.heads * p.head_dim; i++)
+    for (int64_t i = 0; i < (picks ? picks->count : rows) * p.heads * p.head_dim; i++)
         assert_true(fabsf(y[0][i] - y[1][i]) < close);
     for (int64_t i = 0; i < n; i++)
         assert_true(fabsf(dqkv[0][i] - dqkv[1][i]) < (type == NN_F32 ? 1e-4f : 8e-3f));
@@ -87,9 +109,14 @@ static void shared_memory_kernels(void **state)
         segments[i] = i < 15 ? 0 : i > 47 ? -1 : 1 + (i - 15) / 4;
     const nn_attention_params grouped = {
         .heads = 4, .kv_heads = 2, .head_dim = 8, .causal = true, .open_prefix = true};
-    compare_kernels(grouped, NN_F32, 50, segments);
-    compare_kernels(grouped, NN_F16, 50, segments);
-    compare_kernels((nn_attention_params){.heads = 1, .kv_heads = 1, .head_dim = 40, .causal = true}, NN_F32, 9, NULL);
+    const nn_attention_params one = {.heads = 1, .kv_heads = 1, .head_dim = 40, .causal = true};
+    const picks few = every_third(9), many = every_third(50);
+    compare_kernels(grouped, NN_F32, 50, segments, NULL);
+    compare_kernels(grouped, NN_F16, 50, segments, NULL);
+    compare_kernels(grouped, NN_F32, 50, segments, &many);
+    compare_kernels(grouped, NN_F16, 50, segments, &many);
+    compare_kernels(one, NN_F32, 9, NULL, NULL);
+    compare_kernels(one, NN_F32, 9, NULL, &few);
 }
 
 static void plans_fit_every_device(void **state)
@@ -114,6 +141,28 @@ static void plans_fit_every_device(void **state)
                 assert_true(p.lanes <= kinds[i].max_invocations);
                 assert_true(p.shuffle ? p.tile == p.lanes : p.tile * width * 32 + p.lanes * 16 < 16384);
             }
+}
+
+static void refuse_picks(const char *message, int64_t picked, int64_t slots)
+{
+    static const float values[2 * 4 * 12];
+    static const int32_t ids[16];
+    nn_tape_reset(tape);
+    nn_tensor *x = nn_input(tape, NN_F32, 3, (int64_t[]){2, 4, 12}, values);
+    nn_tensor *r = nn_input(tape, NN_I32, 1, &picked, ids), *s = slots ? nn_input(tape, NN_I32, 1, &slots, ids) : NULL;
+    const nn_attention_params p = {.heads = 1, .kv_heads = 1, .head_dim = 4};
+    assert_null(nn_attention_picked(tape, x, NULL, r, s, p));
+    if (!strstr(cs_error(), message))
+        fail_msg("\"%s\" is not in \"%s\"", message, cs_error());
+    nn_tape_reset(tape);
+}
+
+static void wrong_picks(void **state)
+{
+    (void)state;
+    refuse_picks("must both be integers", 3, 0);
+    refuse_picks("5 slots cannot hold 3 picked rows of 2 sequences", 3, 5);
+    refuse_picks("4 slots cannot hold 5 picked rows of 2 sequences", 5, 4);
 }
 
 enum { TOKENS = 11, WIDTH = 32, HEADS = 4, KEY_HEADS = 2, DIM = 4 };
@@ -195,6 +244,7 @@ int main(void)
         cmocka_unit_test(plans_fit_every_device),
         cmocka_unit_test_setup_teardown(generation_equals_training, open_device, close_device),
         cmocka_unit_test_setup_teardown(wrong_shapes, open_device, close_device),
+        cmocka_unit_test_setup_teardown(wrong_picks, open_device, close_device),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

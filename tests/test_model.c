@@ -95,6 +95,73 @@ static void test_gradients(void **state)
     }
 }
 
+/* Loss of the batch's labels over random embeddings `x`; gradients of those and of all parameters, one after the other.
+ * The last block works on the labelled rows alone, or all rows go through it. */
+static float decode_labels(subject *s, const float *x, bool pick, float *gradients)
+{
+    const mm_model *m = s->loaded.model;
+    const mm_batch *b = s->batch;
+    const int64_t labels = b->labels, shape[] = {b->samples, b->tokens, m->config->text.width}, n = shape[0] * shape[1];
+    int32_t inverse[512];
+    float loss;
+    assert_true(n <= 512);
+    memset(inverse, -1, sizeof inverse);
+    for (int i = 0; i < b->labels; i++)
+        inverse[b->label_row[i]] = i;
+    nn_tape *tape = s->tape;
+    nn_tape_reset(tape);
+    check(nn_params_zero_grad(m->params));
+    nn_pass_context c = {.training = true,
+                         .segments = nn_input(tape, NN_I32, 2, shape, b->segment),
+                         .positions = nn_input(tape, NN_I32, 1, &n, b->position)};
+    const nn_pick wanted = {.rows = nn_input(tape, NN_I32, 1, &labels, b->label_row),
+                            .inverse = nn_input(tape, NN_I32, 1, &n, inverse),
+                            .slots = nn_input(tape, NN_I32, 2, shape, inverse)};
+    nn_tensor *in = nn_watch(nn_input(tape, NN_F32, 3, shape, x)), *best;
+    nn_tensor *hidden = mm_decoder_forward(tape, &m->decoder, in, NULL, pick ? &wanted : NULL, &c, false);
+    if (!pick)
+        hidden = nn_gather_rows(tape, hidden, wanted.rows, wanted.inverse);
+    nn_tensor *label = nn_input(tape, NN_I32, 1, &labels, b->label);
+    nn_tensor *sum = nn_keep(mm_decoder_loss(tape, &m->decoder, hidden, label, 1, &best));
+    check(sum && nn_tape_run(tape, &(nn_root){sum, 1, NULL}, 1) && nn_read(tape, sum, &loss));
+    check(nn_read_grad(tape, in, gradients));
+    gradients += nn_count(in);
+    for (size_t i = 0; i < nn_params_count(m->params); i++) {
+        const nn_param *p = nn_params_at(m->params, i);
+        check(nn_param_read(m->params, p, 1, gradients));
+        gradients += nn_count(&p->tensor);
+    }
+    return loss;
+}
+
+static void test_picking_labels(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        subject s;
+        make_subject(&s, &variants[i], "text.layers=2", "all.json");
+        const mm_model *m = s.loaded.model;
+        size_t inputs = (size_t)s.batch->samples * (size_t)s.batch->tokens * (size_t)m->config->text.width;
+        size_t count = inputs + (size_t)nn_params_elements(m->params, false);
+        float *x = malloc(inputs * sizeof *x), *all = malloc(count * sizeof *all), *some = malloc(count * sizeof *some);
+        assert_true(x && all && some);
+        fill_normal(x, inputs, 9);
+        float whole = decode_labels(&s, x, false, all), picked = decode_labels(&s, x, true, some);
+        double size = 0, difference = 0;
+        for (size_t k = 0; k < count; k++) {
+            size += (double)all[k] * all[k];
+            difference += ((double)all[k] - some[k]) * ((double)all[k] - some[k]);
+        }
+        if (fabsf(whole - picked) > 1e-5f * whole || sqrt(difference) > 1e-5 * sqrt(size))
+            fail_msg("%s: losses %g and %g, gradients of size %g differ by %g", variants[i].name, whole, picked,
+                     sqrt(size), sqrt(difference));
+        free(x);
+        free(all);
+        free(some);
+        drop_subject(&s);
+    }
+}
+
 /* The head's scores in chunks train as the scores in one piece do. */
 static void test_vocabulary_in_chunks(void **state)
 {
@@ -427,6 +494,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_picking_labels),
         cmocka_unit_test(test_vocabulary_in_chunks),
         cmocka_unit_test(test_recomputation_changes_no_bit),
         cmocka_unit_test(test_freezing),

@@ -33,6 +33,7 @@ layout(constant_id = 7) const bool CAUSAL = false;
 layout(constant_id = 8) const bool OPEN = false; // rows of the prefix see each other both ways
 layout(constant_id = 9) const uint TYPE = 0; // of the rows and their gradients, enum nn_dtype
 layout(constant_id = 10) const bool ACCUMULATE = false; // gradients are added to
+layout(constant_id = 11) const bool PICKED = false;     // only listed rows are queries: attention_queries.glsl
 
 #include "half.glsl"
 
@@ -86,7 +87,7 @@ const uint LANES = gl_WorkGroupSize.x;
 const uint WIDTH = CHUNK * CHUNKS; // vec4s of one head
 
 layout(push_constant) uniform Push {
-    uint queries, keys;               // rows of each sequence
+    uint queries, keys;               // of each sequence
     uint past;                        // position of query 0 among the keys
     uint open;                        // positions below it are the prefix (used without SEGMENTS)
     uint heads, group;                // query heads; query heads per key head

@@ -1,5 +1,5 @@
-// Tiles of keys and values for kernels whose lanes own query rows. The includer defines lane, key(), value() and
-// key_segment(), VALUE_PARTS (how many parts the rows of the tile of values have) and START if it needs it.
+// Tiles of keys and values for kernels whose lanes own query rows. The includer has attention_queries.glsl and defines
+// lane, key(), value(), VALUE_PARTS (how many parts the rows of the tile of values have) and START if it needs it.
 #include "attention_tile.glsl"
 
 DEFINE_TILE(key, CHUNKS)
@@ -13,7 +13,8 @@ int own_segment; // of the lane's row of the tile
 shared int tile_segment[TILE];
 #endif
 
-int segment[ROWS]; // of the lane's rows
+ivec2 pick[ROWS]; // of the lane's rows
+int segment[ROWS];
 ivec2 limits[ROWS];
 ivec4 span; // of all rows: -(lowest segment), highest segment, highest limits
 
@@ -22,8 +23,10 @@ void survey_rows(uint first)
 {
     span = ivec4(-NEVER, -1, -1, -1);
     [[unroll]] for (uint r = 0; r < ROWS; r++) {
-        segment[r] = query_segment(first + r * LANES);
-        limits[r] = limits_of(int(first + r * LANES), segment[r]);
+        uint i = first + r * LANES;
+        pick[r] = pick_of(i);
+        segment[r] = query_segment(i, pick[r]);
+        limits[r] = limits_of(query_place(i, pick[r]), segment[r]);
         span = max(span, ivec4(segment[r] < 0 ? -NEVER : -segment[r], segment[r], limits[r]));
     }
     span = workgroup_max(span);

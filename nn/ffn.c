@@ -137,8 +137,8 @@ static bool backward_hidden(vk_device *device, const nn_ffn *f, vk_range dy, con
     return nn_gemm_run(device, &g) && nn_gate_backward(device, &gate, to->dh, to->du, to->dv);
 }
 
-/* dw = du^T xs for w1 or w3. */
-static bool backward_up(vk_device *device, const nn_ffn *f, vk_range xs, vk_range du, nn_ffn_gradient dw)
+/* dw = du^T x for w1 or w3. */
+static bool backward_up(vk_device *device, const nn_ffn *f, vk_range du, nn_ffn_gradient dw)
 {
     const nn_ffn_shape *s = &f->shape;
     if (!dw.to.block)
@@ -146,7 +146,8 @@ static bool backward_up(vk_device *device, const nn_ffn *f, vk_range xs, vk_rang
     nn_gemm g = product(f, NN_GEMM_TN, "ffn dw up");
     g.m = s->hidden, g.n = s->in, g.k = s->rows;
     g.a = du, g.a_type = s->hidden_type;
-    g.b = xs, g.b_type = f->x.type;
+    g.b = f->x.range, g.b_type = f->x.type;
+    g.rows = f->tokens;
     g.c = dw.to, g.c_type = dw.type;
     g.a_stride = row_stride(f, s->hidden);
     g.c_stride = s->hidden * s->in;
@@ -204,35 +205,18 @@ static bool backward_bias(vk_device *device, const nn_ffn *f, nn_operand in, uin
     return nn_bias_sum_run(device, &sum);
 }
 
-static bool gather_rows(vk_device *device, const nn_ffn *f, vk_range xs)
-{
-    const nn_ffn_shape *s = &f->shape;
-    return nn_gather(device, &(nn_gather_launch){
-        .index = {f->tokens, VK_READ},
-        .from = {f->x.range, VK_READ},
-        .to = {xs, VK_WRITE},
-        .from_type = f->x.type,
-        .to_type = f->x.type,
-        .sources = s->tokens,
-        .rows = s->rows,
-        .cols = s->in,
-    });
-}
-
 bool nn_ffn_backward(vk_device *device, const nn_ffn *f, vk_range dy, const nn_ffn_work *work,
                      const nn_ffn_gradients *to)
 {
     const nn_ffn_shape *s = &f->shape;
-    vk_range xs = f->tokens.block ? work->xs : f->x.range;
-    bool gathers = f->tokens.block && (to->w1.to.block || to->w3.to.block);
-    if ((gathers && !gather_rows(device, f, xs)) || !backward_down(device, f, dy, to->w2) ||
-        !backward_bias(device, f, (nn_operand){dy, s->out_type}, s->out, to->b2) || !backward_hidden(device, f, dy, work) ||
-        !backward_up(device, f, xs, work->du, to->w1) || !backward_bias(device, f, (nn_operand){work->du, s->hidden_type}, s->hidden, to->b1) ||
-        !backward_x(device, f, work->du, f->w1, to->x))
+    nn_operand out = {dy, s->out_type}, hidden = {work->du, s->hidden_type};
+    if (!backward_down(device, f, dy, to->w2) || !backward_bias(device, f, out, s->out, to->b2) ||
+        !backward_hidden(device, f, dy, work) || !backward_up(device, f, work->du, to->w1) ||
+        !backward_bias(device, f, hidden, s->hidden, to->b1) || !backward_x(device, f, work->du, f->w1, to->x))
         return false;
     nn_ffn_gradient more = {to->x.to, to->x.type, true};
     return !s->gated ||
-           (backward_up(device, f, xs, work->dv, to->w3) && backward_x(device, f, work->dv, f->w3, more));
+           (backward_up(device, f, work->dv, to->w3) && backward_x(device, f, work->dv, f->w3, more));
 }
 
 /* ---- for operators ----------------------------------------------------------------------------------------------- */

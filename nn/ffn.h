@@ -47,10 +47,9 @@ typedef struct nn_ffn_gradients {
     nn_ffn_gradient w1, b1, w2, b2, w3; /* of biases: f32 */
 } nn_ffn_gradients;
 
-/* Memory like u, v and h for their gradients; may be the same, whose values are then lost. dv where gated. xs,
- * where rows have tokens: their rows of x, gathered here, because products over the rows read each of them many times. */
+/* Memory like u, v and h for their gradients; may be the same, whose values are then lost. dv where gated. */
 typedef struct nn_ffn_work {
-    vk_range du, dv, dh, xs;
+    vk_range du, dv, dh;
 } nn_ffn_work;
 
 /* Records the gradients from dy, shaped like y. */

@@ -209,12 +209,9 @@ static bool sum_rows(nn_exec *x, const nn_node *n, vk_range rows, nn_ffn_gradien
                           (nn_row_bind){{dx.to, VK_WRITE}, 0, false, type}, dx.accumulate);
 }
 
-static nn_ffn_work find_work(nn_exec *x, const nn_node *n, const nn_ffn *f, uint32_t window_rows)
+static nn_ffn_work find_work(nn_exec *x, const nn_node *n, const nn_ffn *f)
 {
     nn_ffn_work work = {.du = nn_ffn_reuse(x, n->out[OUT_U]), .dh = nn_ffn_reuse(x, n->out[OUT_H])};
-    bool gathers = nn_wants_grad(n->in[NN_FFN_W1]) || nn_wants_grad(n->in[NN_FFN_W3]);
-    if (is_grouped(n) && gathers)
-        work.xs = nn_scratch(x, token_bytes(f) * window_rows).range;
     if (f->shape.gated)
         work.dv = nn_ffn_reuse(x, n->out[OUT_V]);
     return work;
@@ -225,7 +222,7 @@ static bool backward_window(nn_exec *x, const nn_node *n, const nn_ffn *f, const
 {
     nn_ffn part = window_of(f, w, first);
     uint64_t hidden = (uint64_t)first * f->shape.hidden * nn_dtype_size(f->shape.hidden_type);
-    nn_ffn_work there = {skip(work->du, hidden), skip(work->dv, hidden), skip(work->dh, hidden), work->xs};
+    nn_ffn_work there = {skip(work->du, hidden), skip(work->dv, hidden), skip(work->dh, hidden)};
     nn_ffn_gradients g = *to;
     if (is_grouped(n))
         g.x.to = skip(g.x.to, token_bytes(f) * first);
@@ -246,7 +243,7 @@ static bool backward(nn_exec *x, const nn_node *n)
     bool summed = is_grouped(n) && dx.to.block;
     if (summed)
         to.x = (nn_ffn_gradient){nn_scratch(x, token_bytes(&f) * f.shape.rows).range, dx.type, false};
-    nn_ffn_work work = find_work(x, n, &f, w.step);
+    nn_ffn_work work = find_work(x, n, &f);
     for (uint32_t first = 0; first < w.rows; first += next_window(&w, first))
         if (!backward_window(x, n, &f, &w, first, &work, &to))
             return false;

@@ -94,7 +94,7 @@ def compare_layers(folder):
 
 
 def csmoe_step(binary, sets, folder):
-    """Mean milliseconds of a step, read from the run's log."""
+    """Milliseconds of a step, read from the run's log: the median, because some steps are the first to need a kernel."""
     out = tempfile.mkdtemp(dir=folder)
     sets = [f"data.train={folder}/data/train.json", f"data.tokenizer={folder}/tokenizer.model", "train.batch=32",
             f"train.steps={arguments.steps + WARM_UP}", *sets]
@@ -102,7 +102,7 @@ def csmoe_step(binary, sets, folder):
          *[part for s in sets for part in ("--set", s)]])
     with open(os.path.join(out, "log.jsonl"), encoding="utf-8") as file:
         seconds = [json.loads(line)["seconds"] for line in file]
-    return 1e3 * (seconds[-1] - seconds[WARM_UP - 1]) / (len(seconds) - WARM_UP)
+    return 1e3 * statistics.median(b - a for a, b in zip(seconds[WARM_UP - 1:], seconds[WARM_UP:]))
 
 
 def torch_step(options):

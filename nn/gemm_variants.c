@@ -84,7 +84,7 @@ static void shuffle_specialize(const vk_caps *caps, const nn_gemm_variant *v, co
 
 /* Which variant a device gets: the first that suits and pays. The last runs everywhere. */
 static const nn_gemm_variant variants[] = {
-    {"gemm_shuffle_wide", "gemm_shuffle_wide", .texel = true, .wide = true, .height = SHUFFLE_HEIGHT, .turns = 8,
+    {"gemm_shuffle_wide", "gemm_shuffle_wide", .texel = true, .wide = true, .height = SHUFFLE_HEIGHT, .turns = 10,
      SHUFFLE},
     {"gemm_shuffle", "gemm_shuffle", .texel = true, .height = SHUFFLE_HEIGHT, .turns = 8, SHUFFLE},
     {"gemm_coopmat_128", .height = 128, .width = 128, .depth = 32, .invocations = 256, .turns = 70, MATRIX},

@@ -1,8 +1,8 @@
 // Kernels over a matrix of `rows` rows, launched by nn/launch.c. A row is `units` units of WIDTH columns (unit.glsl).
 //
-// Two ways to spread the work: an invocation for one unit or some (flat_index, elementwise.glsl), or LANES invocations per row and several rows per
-// workgroup (row_index, row_lane), with reductions over a row through shared memory. With LANES 1, best on CPU drivers
-// when rows are many, a reduction costs nothing.
+// Two ways to spread the work: an invocation for one unit or some (flat_index, elementwise.glsl), or LANES invocations
+// per row and several rows per workgroup (row_index, row_lane), with reductions over a row within a subgroup or through
+// shared memory. With LANES 1 a reduction costs nothing.
 //
 // Before the include, PUSH_FIELDS names the kernel's own push constants.
 #ifndef ROWS_GLSL

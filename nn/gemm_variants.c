@@ -8,7 +8,7 @@
 /* Mirrors shaders/include/gemm_finish.glsl. */
 typedef struct push {
     uint32_t m, n, k, a_stride, b_stride, c_stride, bias_stride, groups, flags, segments, column_tiles, row_tiles, term,
-        terms, nothing, first_group;
+        terms, nothing, group_step, first_group;
 } push;
 enum { ADD_BIAS = 1, ACCUMULATE = 2, STORE_EXTRA = 4 };
 enum { SPEC_TYPES = 9, SPEC_EPILOGUE, SPEC_ACTIVATION, SPEC_GATHER, SPEC_VECTOR, SPECS };
@@ -49,7 +49,7 @@ static bool texel_aligned(enum nn_dtype type, uint32_t row, uint32_t stride)
 /* Whether all of B fits in a core's cache. */
 static bool caches_b(const nn_gemm *g)
 {
-    enum { CACHE = 256 << 10 };
+    enum { CACHE = 320 << 10 };
     return (uint64_t)g->n * g->k * nn_dtype_size(g->b_type) <= CACHE;
 }
 
@@ -172,6 +172,21 @@ static void shape_workgroup(const nn_gemm *g, push *p, uint64_t most, uint32_t c
     }
 }
 
+static uint32_t common_divisor(uint32_t a, uint32_t b)
+{
+    return b ? common_divisor(b, a % b) : a;
+}
+
+/* A step that visits all groups, modulo their number, and is near its golden section: a CPU driver gives each core one
+ * stretch of the grid, and experts with many rows are often neighbours. */
+static uint32_t group_step(uint32_t groups)
+{
+    uint32_t step = (uint32_t)(0.382 * groups) + 1;
+    while (groups && common_divisor(step, groups) != 1)
+        step++;
+    return step;
+}
+
 /* Splits the tiles among workgroups. A CPU driver pays for each workgroup about what a tile of 64 terms costs, so there
  * one makes several neighbouring tiles, as long as there are enough workgroups for many cores. */
 static bool plan_groups(const vk_caps *caps, const nn_gemm *g, const nn_gemm_variant *v, push *p, uint32_t groups[3])
@@ -267,6 +282,7 @@ bool nn_gemm_record(vk_device *device, const nn_gemm *g, const nn_gemm_variant *
         .segments = nn_gemm_segments(g),
         .term = term,
         .terms = terms,
+        .group_step = group_step(g->groups),
         .first_group = g->first_group,
     };
     vk_dispatch d = {

@@ -31,15 +31,9 @@ struct Tile {
 // Makes the tile, all invocations of the workgroup together.
 void make_tile(Tile tile);
 
-// The tile with all terms of its group.
+// Grouped rows: the tile of that index among those of all groups.
 Tile find_tile(uint index)
 {
-    uint entry = gl_WorkGroupID.z;
-    if (groups == 0)
-        return Tile(entry, index * HEIGHT, m, 0, 0, k);
-    if (LAYOUT == TN)
-        return Tile(entry, index * HEIGHT, m, 0, uint(offsets[first_group + entry]),
-                    uint(offsets[first_group + entry + 1]));
     uint first = uint(offsets[first_group]);
     for (uint e = 0; e < groups; ++e) {
         uint end = uint(offsets[first_group + e + 1]);
@@ -52,20 +46,44 @@ Tile find_tile(uint index)
     return Tile(0, 0, 0, 0, 0, 0);
 }
 
+// With all terms.
+Tile first_tile(uint index)
+{
+    uint entry = gl_WorkGroupID.z;
+    if (groups == 0)
+        return Tile(entry, index * HEIGHT, m, 0, 0, k);
+    if (LAYOUT != TN)
+        return find_tile(index);
+    entry = entry * group_step % groups;
+    return Tile(entry, index * HEIGHT, m, 0, uint(offsets[first_group + entry]), uint(offsets[first_group + entry + 1]));
+}
+
+// The one below it; below a group's last one comes the first of the next group with rows.
+void move_down(inout Tile tile)
+{
+    tile.row += HEIGHT;
+    if (LAYOUT != TN)
+        while (tile.row >= tile.row_end && tile.entry + 1 < groups) {
+            tile.row = tile.row_end;
+            tile.row_end = uint(offsets[first_group + ++tile.entry + 1]);
+        }
+}
+
 void make_tiles()
 {
     uint first = gl_WorkGroupID.x * column_tiles * WIDTH, last = min(first + column_tiles * WIDTH, n);
-    uint index = gl_WorkGroupID.y * row_tiles, end = index + row_tiles;
+    Tile tile = first_tile(gl_WorkGroupID.y * row_tiles);
+    tile.k = min(tile.k + term, tile.k_end);
+    tile.k_end = min(tile.k + terms, tile.k_end);
+    uint made = 0;
     do {
-        Tile tile = find_tile(index);
         if (tile.row >= tile.row_end)
             break;
-        tile.k = min(tile.k + term, tile.k_end);
-        tile.k_end = min(tile.k + terms, tile.k_end);
         tile.column = first;
         do {
             make_tile(tile);
             tile.column += WIDTH;
         } while (tile.column < last);
-    } while (++index < end);
+        move_down(tile);
+    } while (++made < row_tiles);
 }

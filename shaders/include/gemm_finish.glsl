@@ -29,6 +29,7 @@ layout(push_constant) uniform Push
     uint column_tiles, row_tiles; // made by one workgroup, one after the other: a workgroup of its own costs a CPU 1 us
     uint term, terms;             // sum over this window of the terms only; see nn/gemm.c
     uint nothing;                 // 0, unknown to the compiler: with it what is only touched is used
+    uint group_step;              // TN: from one group to the next one in the grid, modulo their number
     uint first_group;             // or batch entry: of `offsets` and the biases; B and C begin with its own
 };
 

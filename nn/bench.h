@@ -12,7 +12,7 @@ typedef struct nn_bench {
     double enough;    /* nanoseconds of measured time after which no further run starts */
 } nn_bench;
 
-enum { NN_BENCH_MOST = 50, NN_BENCH_GROUPS = 64, NN_BENCH_VARIANTS = 16 };
+enum { NN_BENCH_MOST = 50, NN_BENCH_GROUPS = 64, NN_BENCH_VARIANTS = 16, NN_BENCH_PRODUCTS = 6 };
 /* quick: to see that everything runs, or for a first impression. */
 nn_bench nn_bench_on(vk_device *device, bool quick);
 
@@ -62,11 +62,12 @@ typedef struct nn_bench_product {
     enum nn_gemm_layout layout;
     enum nn_dtype type; /* of the operands; the result is f32 */
     uint32_t m, n, k;
-    uint32_t groups;    /* 0: plain; up to NN_BENCH_GROUPS: the grouped product with even shares of the rows (NT, NN: of m; TN: of k) */
+    uint32_t groups; /* 0: plain; up to NN_BENCH_GROUPS: grouped, with even shares of the rows (NT, NN: of m; TN: of k) */
 } nn_bench_product;
 
-/* A product of normal random values. t->runs = 0 where no variant can run it. */
-bool nn_bench_gemm(const nn_bench *b, const nn_bench_product *p, nn_timing *t);
+/* Up to NN_BENCH_PRODUCTS products, all of one type, over the same normal random values. They take turns, so that what
+ * disturbs the machine disturbs all. */
+bool nn_bench_gemm(const nn_bench *b, const nn_bench_product *shapes, int count, nn_timing *t);
 
 /* The times of every variant on a product, fastest first. */
 typedef struct nn_bench_contest {

@@ -4,15 +4,23 @@
 #include "base/error.h"
 #include "nn/gemm_internal.h"
 
+/* Products over operands that they share, each as long as the one that needs most of it. */
+typedef struct products {
+    vk_device *device;
+    vk_range a, b, c;
+    nn_gemm g[NN_BENCH_PRODUCTS];
+    int count;
+} products;
+
 typedef struct product {
     vk_device *device;
-    nn_gemm g;
+    nn_gemm *g;
 } product;
 
 static bool run(void *with)
 {
-    product *p = with;
-    return nn_gemm_run(p->device, &p->g);
+    const product *p = with;
+    return nn_gemm_run(p->device, p->g);
 }
 
 /* Offsets of `groups` even shares of `rows`. */
@@ -36,32 +44,69 @@ static nn_gemm shape_of(const nn_bench_product *p)
     return g;
 }
 
-static bool make(product *p, const nn_bench_product *shape, nn_timing *t)
+typedef struct counts {
+    uint64_t a, b, c; /* elements */
+} counts;
+
+static counts counts_of(const nn_bench_product *p)
 {
-    const bool tn = shape->layout == NN_GEMM_TN;
-    const uint64_t groups = shape->groups ? shape->groups : 1;
-    const uint64_t a = (uint64_t)shape->m * shape->k, b = (uint64_t)shape->n * shape->k * (tn ? 1 : groups),
-                   c = (uint64_t)shape->m * shape->n * (tn ? groups : 1);
-    const uint64_t size = nn_dtype_size(shape->type);
-    nn_gemm *g = &p->g;
-    g->a = vk_alloc(p->device, a * size, VK_MEMORY_DEVICE, "a benchmark");
-    g->b = vk_alloc(p->device, b * size, VK_MEMORY_DEVICE, "a benchmark");
-    g->c = vk_alloc(p->device, c * 4, VK_MEMORY_DEVICE, "a benchmark");
-    if (shape->groups)
-        g->offsets = vk_alloc(p->device, 4 * (groups + 1), VK_MEMORY_DEVICE, "a benchmark");
-    t->flops = 2.0 * shape->m * shape->n * shape->k;
-    t->bytes = (double)((a + b) * size + c * 4);
-    return g->a.block && g->b.block && g->c.block &&
-           nn_bench_fill(p->device, g->a, shape->type, a, 1) && nn_bench_fill(p->device, g->b, shape->type, b, 2) &&
-           (!shape->groups || (g->offsets.block && upload_offsets(p->device, g->offsets, tn ? g->k : g->m, g->groups)));
+    const bool tn = p->layout == NN_GEMM_TN;
+    const uint64_t groups = p->groups ? p->groups : 1;
+    return (counts){(uint64_t)p->m * p->k, (uint64_t)p->n * p->k * (tn ? 1 : groups),
+                    (uint64_t)p->m * p->n * (tn ? groups : 1)};
 }
 
-static void release(product *p)
+static uint64_t larger(uint64_t a, uint64_t b)
 {
-    vk_free(p->device, &p->g.a);
-    vk_free(p->device, &p->g.b);
-    vk_free(p->device, &p->g.c);
-    vk_free(p->device, &p->g.offsets);
+    return a > b ? a : b;
+}
+
+static bool make_operands(products *p, enum nn_dtype type, const counts *most)
+{
+    const uint64_t size = nn_dtype_size(type);
+    p->a = vk_alloc(p->device, most->a * size, VK_MEMORY_DEVICE, "a benchmark");
+    p->b = vk_alloc(p->device, most->b * size, VK_MEMORY_DEVICE, "a benchmark");
+    p->c = vk_alloc(p->device, most->c * 4, VK_MEMORY_DEVICE, "a benchmark");
+    return p->a.block && p->b.block && p->c.block && nn_bench_fill(p->device, p->a, type, most->a, 1) &&
+           nn_bench_fill(p->device, p->b, type, most->b, 2);
+}
+
+static bool make_offsets(vk_device *device, nn_gemm *g)
+{
+    if (!g->groups)
+        return true;
+    g->offsets = vk_alloc(device, 4 * ((uint64_t)g->groups + 1), VK_MEMORY_DEVICE, "a benchmark");
+    return g->offsets.block && upload_offsets(device, g->offsets, g->layout == NN_GEMM_TN ? g->k : g->m, g->groups);
+}
+
+static bool make(products *p, const nn_bench_product *shapes, int count, nn_timing *t)
+{
+    const uint64_t size = nn_dtype_size(shapes->type);
+    counts most = {0};
+    for (int i = 0; i < count; i++) {
+        counts n = counts_of(&shapes[i]);
+        most = (counts){larger(most.a, n.a), larger(most.b, n.b), larger(most.c, n.c)};
+        t[i] = (nn_timing){.flops = 2.0 * shapes[i].m * shapes[i].n * shapes[i].k,
+                           .bytes = (double)((n.a + n.b) * size + n.c * 4)};
+        p->g[p->count++] = shape_of(&shapes[i]);
+    }
+    if (!make_operands(p, shapes->type, &most))
+        return false;
+    for (int i = 0; i < count; i++) {
+        p->g[i].a = p->a, p->g[i].b = p->b, p->g[i].c = p->c;
+        if (!make_offsets(p->device, &p->g[i]))
+            return false;
+    }
+    return true;
+}
+
+static void release(products *p)
+{
+    vk_free(p->device, &p->a);
+    vk_free(p->device, &p->b);
+    vk_free(p->device, &p->c);
+    for (int i = 0; i < p->count; i++)
+        vk_free(p->device, &p->g[i].offsets);
 }
 
 static bool failed(const nn_bench_product *shape)
@@ -69,13 +114,32 @@ static bool failed(const nn_bench_product *shape)
     return cs_fail_in("benchmark of a product of %u x %u x %u", shape->m, shape->n, shape->k);
 }
 
-bool nn_bench_gemm(const nn_bench *b, const nn_bench_product *shape, nn_timing *t)
+static bool time_in_turns(const nn_bench *b, products *p, nn_timing *t)
 {
-    product p = {b->device, shape_of(shape)};
-    *t = (nn_timing){0};
-    bool ok = make(&p, shape, t) && nn_bench_device_time(b, run, &p, t);
+    double ns[NN_BENCH_PRODUCTS][NN_BENCH_MOST];
+    double sum = 0;
+    int runs = -1; /* the first ones may compile */
+    for (; !nn_bench_enough(b, runs, sum / p->count); runs++)
+        for (int i = 0; i < p->count; i++) {
+            double once;
+            if (!nn_bench_once(b, run, &(product){p->device, &p->g[i]}, &once))
+                return false;
+            if (runs < 0)
+                continue;
+            ns[i][runs] = once;
+            sum += once;
+        }
+    for (int i = 0; i < p->count; i++)
+        nn_summarise(&t[i], ns[i], runs);
+    return true;
+}
+
+bool nn_bench_gemm(const nn_bench *b, const nn_bench_product *shapes, int count, nn_timing *t)
+{
+    products p = {.device = b->device};
+    bool ok = make(&p, shapes, count, t) && time_in_turns(b, &p, t);
     release(&p);
-    return ok || failed(shape);
+    return ok || failed(shapes);
 }
 
 /* Puts a time where it belongs. */
@@ -88,30 +152,30 @@ static void enter(nn_bench_contest *c, const char *variant, double ns)
     c->times[at].ns = ns;
 }
 
-static bool time_variants(const nn_bench *b, product *p, nn_bench_contest *c)
+static bool time_variants(const nn_bench *b, nn_gemm *g, nn_bench_contest *c)
 {
-    const nn_gemm_variant *taken = nn_gemm_choose(b->device, &p->g);
+    const nn_gemm_variant *taken = nn_gemm_choose(b->device, g);
     if (!taken)
         return false;
     c->taken = taken->name;
     for (int i = 0; nn_gemm_variant_name(i) && c->count < NN_BENCH_VARIANTS; i++) {
         nn_timing t = {0};
-        p->g.variant = nn_gemm_variant_name(i);
-        if (!nn_gemm_variant_suits(b->device, p->g.variant, &p->g))
+        g->variant = nn_gemm_variant_name(i);
+        if (!nn_gemm_variant_suits(b->device, g->variant, g))
             continue;
-        if (!nn_bench_device_time(b, run, p, &t))
+        if (!nn_bench_device_time(b, run, &(product){b->device, g}, &t))
             return false;
-        enter(c, p->g.variant, t.median);
+        enter(c, g->variant, t.median);
     }
     return true;
 }
 
 bool nn_bench_variants(const nn_bench *b, const nn_bench_product *shape, nn_bench_contest *contest)
 {
-    product p = {b->device, shape_of(shape)};
+    products p = {.device = b->device};
     nn_timing t;
     *contest = (nn_bench_contest){.product = *shape};
-    bool ok = make(&p, shape, &t) && time_variants(b, &p, contest);
+    bool ok = make(&p, shape, 1, &t) && time_variants(b, p.g, contest);
     if (!ok)
         contest->count = 0;
     release(&p);

@@ -41,7 +41,7 @@ static void test_product(void **state)
 {
     (void)state;
     nn_timing t;
-    if (!nn_bench_gemm(&bench, &(nn_bench_product){NN_GEMM_TN, NN_F32, 32, 16, 24}, &t))
+    if (!nn_bench_gemm(&bench, &(nn_bench_product){NN_GEMM_TN, NN_F32, 32, 16, 24}, 1, &t))
         fail_msg("%s", cs_error());
     check_timing(&t);
     assert_true(t.flops == 2.0 * 32 * 16 * 24);
@@ -63,17 +63,26 @@ static void test_peaks(void **state)
     }
 }
 
-static void test_grouped_product(void **state)
+/* Products of several layouts and sizes in turns, over memory that they share. */
+static void test_products(void **state)
 {
     (void)state;
-    nn_timing t;
-    for (int layout = NN_GEMM_NT; layout <= NN_GEMM_TN; layout++) {
-        const nn_bench_product p = {(enum nn_gemm_layout)layout, NN_BF16, 40, 16, 24, 5};
-        if (!nn_bench_gemm(&bench, &p, &t))
-            fail_msg("%s", cs_error());
-        check_timing(&t);
-        assert_true(t.flops == 2.0 * 40 * 16 * 24);
+    static const nn_bench_product p[] = {{NN_GEMM_NT, NN_BF16, 40, 16, 24, 5},
+                                         {NN_GEMM_NN, NN_BF16, 40, 16, 24, 5},
+                                         {NN_GEMM_TN, NN_BF16, 40, 16, 24, 5},
+                                         {NN_GEMM_NT, NN_BF16, 64, 48, 8, 0}};
+    enum { COUNT = sizeof p / sizeof *p };
+    nn_timing t[COUNT];
+    if (!nn_bench_gemm(&bench, p, COUNT, t))
+        fail_msg("%s", cs_error());
+    for (int i = 0; i < COUNT; i++) {
+        check_timing(&t[i]);
+        assert_int_equal(t[i].runs, t[0].runs);
+        assert_true(t[i].flops == 2.0 * p[i].m * p[i].n * p[i].k);
     }
+    /* TN: one B and a C of each group; NN: the other way round. */
+    assert_true(t[1].bytes == 2.0 * (40 * 24 + 5 * 16 * 24) + 4.0 * 40 * 16);
+    assert_true(t[2].bytes == 2.0 * (40 * 24 + 16 * 24) + 4.0 * 5 * 40 * 16);
 }
 
 static void test_operator(void **state)
@@ -121,7 +130,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_product),
         cmocka_unit_test(test_peaks),
-        cmocka_unit_test(test_grouped_product),
+        cmocka_unit_test(test_products),
         cmocka_unit_test(test_operator),
         cmocka_unit_test(test_mixture_of_experts),
         cmocka_unit_test(test_nothing_is_left),

@@ -49,30 +49,35 @@ static bool run_peaks(session *s)
 
 /* ---- matrix products and operators ------------------------------------------------------------------------------- */
 
-static bool run_product(session *s, const nn_bench_product *p)
+static bool report_product(session *s, const nn_bench_product *p, const nn_timing *t)
 {
     static const char *const plain[] = {"gemm NT", "gemm NN", "gemm TN"};
     static const char *const grouped[] = {"grouped gemm NT", "grouped gemm NN", "grouped gemm TN"};
-    nn_timing t;
     char name[64];
     snprintf(name, sizeof name, p->groups ? "%u x %u x %u, %u groups" : "%u x %u x %u", p->m, p->n, p->k, p->groups);
-    if (!nn_bench_gemm(&s->bench, p, &t))
-        return false;
     bench_row row = bench_row_of(BENCH_OPS, (p->groups ? grouped : plain)[p->layout], name, "",
-                                 nn_dtype_name(p->type), &t);
-    return !t.runs || report(s, &row);
+                                 nn_dtype_name(p->type), t);
+    return report(s, &row);
 }
 
 static bool run_products_of(session *s, const uint32_t *size)
 {
     static const enum nn_dtype types[] = {NN_F32, NN_F16, NN_BF16};
     enum { GROUPS = 8 };
-    for (size_t type = 0; type < CS_COUNT(types); type++)
+    for (size_t type = 0; type < CS_COUNT(types); type++) {
+        nn_bench_product products[NN_BENCH_PRODUCTS];
+        nn_timing t[NN_BENCH_PRODUCTS];
+        int count = 0;
         for (uint32_t groups = 0; groups <= GROUPS; groups += GROUPS)
             for (int layout = NN_GEMM_NT; layout <= NN_GEMM_TN; layout++)
-                if (!run_product(s, &(nn_bench_product){(enum nn_gemm_layout)layout, types[type], size[0], size[1],
-                                                        size[2], groups}))
-                    return false;
+                products[count++] = (nn_bench_product){(enum nn_gemm_layout)layout, types[type], size[0], size[1], size[2],
+                                                       groups};
+        if (!nn_bench_gemm(&s->bench, products, count, t))
+            return false;
+        for (int i = 0; i < count; i++)
+            if (!report_product(s, &products[i], &t[i]))
+                return false;
+    }
     return true;
 }
 

@@ -1,4 +1,5 @@
-/* The command line: parsing, checking, exit status; names are matched to the nearest known one. */
+/* The command line: parsing, checking, exit status; names are matched to the nearest known one. And what the program
+ * sets in its environment. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +12,7 @@
 
 #include "base/nearest.h"
 #include "tools/commands.h"
+#include "tools/cpu_driver.h"
 #include "tools/options.h"
 
 static bool json;
@@ -148,6 +150,18 @@ static void runs_commands(void **state)
     assert_int_equal(cs_main(2, (char *[]){"csmoe", "--version", NULL}), 0);
 }
 
+static void sets_the_threads_of_a_cpu_driver(void **state)
+{
+    (void)state;
+    unsetenv("LP_NUM_THREADS");
+    assert_true(cs_set_driver_threads());
+    assert_non_null(getenv("LP_NUM_THREADS"));
+    assert_true(atoi(getenv("LP_NUM_THREADS")) >= 3);
+    setenv("LP_NUM_THREADS", "0", 1);
+    assert_true(cs_set_driver_threads());
+    assert_string_equal(getenv("LP_NUM_THREADS"), "0");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -158,6 +172,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(shows_help, reset, reset),
         cmocka_unit_test(finds_the_nearest_name),
         cmocka_unit_test(runs_commands),
+        cmocka_unit_test(sets_the_threads_of_a_cpu_driver),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "tools/commands.h"
+#include "tools/cpu_driver.h"
 #include "tools/options.h"
 
 /* Results that did not reach stdout are a failure (a full disk); a reader that left early, as in `csmoe ... | head`, is
@@ -25,5 +26,5 @@ int main(int argc, char **argv)
     /* A closed pipe or a full quota must not kill a training run: the write fails and is reported. */
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
-    return finish_output(cs_main(argc, argv));
+    return finish_output(cs_set_driver_threads() ? cs_main(argc, argv) : cs_failed());
 }

@@ -4,6 +4,8 @@
 #include "base/error.h"
 #include "nn/gemm_internal.h"
 
+const char *const nn_gemm_layout_names[] = {"NT", "NN", "TN"};
+
 uint64_t nn_gemm_entries(const nn_gemm *g)
 {
     return g->batch ? g->batch : 1;

@@ -13,6 +13,8 @@ enum nn_gemm_layout {
     NN_GEMM_TN, /* C[m,n] = sum over k of A[k,m] B[k,n] (+ bias[n]): its weight's gradient, dW = dy^T x */
 };
 
+extern const char *const nn_gemm_layout_names[]; /* "NT", "NN", "TN" */
+
 /* What is made of v, the finished sum with its bias. */
 enum nn_gemm_epilogue {
     NN_GEMM_NONE,     /* C = v */

@@ -13,8 +13,9 @@ struct nn_gemm_variant {
     uint32_t height, width; /* of a workgroup's tile */
     uint32_t depth;         /* terms of a slice in shared memory */
     uint32_t rows, columns; /* of an invocation's part of the tile: gemm_tiled */
-    uint32_t invocations;   /* of a workgroup: gemm_coopmat */
+    uint32_t invocations;   /* of a workgroup: gemm_coopmat, gemm_coopmat2 */
     uint32_t turns;         /* of loops per 64 terms, for nn_gemm_terms() */
+    bool unproven;          /* has run on no device yet: only tuning may choose it, which compares results */
     bool (*suits)(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g); /* whether it can run */
     bool (*pays)(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g);  /* where it does; NULL: always */
     /* Sets the kernel's own specialization constants, and the subgroup size that it needs. */
@@ -26,6 +27,8 @@ bool nn_gemm_tiled_suits(const vk_caps *caps, const nn_gemm_variant *v, const nn
 void nn_gemm_tiled_specialize(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g, vk_dispatch *d);
 bool nn_gemm_matrix_suits(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g);
 void nn_gemm_matrix_specialize(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g, vk_dispatch *d);
+bool nn_gemm_workgroup_suits(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g);
+void nn_gemm_workgroup_specialize(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g, vk_dispatch *d);
 bool nn_gemm_tiles_pay(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g);
 
 /* Elements from the start of each operand to its last one; 0 where there is none. `a` (or `b`) that is gathered from
@@ -39,6 +42,12 @@ nn_gemm_extents nn_gemm_extents_of(const nn_gemm *g);
 uint64_t nn_gemm_entries(const nn_gemm *g);
 uint32_t nn_gemm_segments(const nn_gemm *g);
 
+/* The variant of that name; NULL for none. */
+const nn_gemm_variant *nn_gemm_find(const char *name);
+/* The one that runs everything everywhere. */
+const nn_gemm_variant *nn_gemm_plainest(void);
+/* What the table gives a device for this product. */
+const nn_gemm_variant *nn_gemm_built_in(const vk_caps *caps, const nn_gemm *g);
 /* The named variant; else the one that tuning found best, if it suits; else the table's. NULL with the error set. */
 const nn_gemm_variant *nn_gemm_choose(vk_device *device, const nn_gemm *g);
 /* Terms that one dispatch may sum up. */

@@ -1,4 +1,4 @@
-/* The variants whose workgroups share slices of A and B: which tiles a device can run, and how they are specialized. */
+/* The variants whose workgroups make tiles of C together: which tiles a device can run, how they are specialized. */
 #include "nn/gemm_internal.h"
 
 /* ---- in common --------------------------------------------------------------------------------------------------- */
@@ -126,5 +126,71 @@ void nn_gemm_matrix_specialize(const vk_caps *caps, const nn_gemm_variant *v, co
         d->spec[i] = spec[i];
     d->spec[14] = p.columns;
     d->spec[15] = both_aligned(g);
+    d->specs = 16;
+}
+
+/* ---- gemm_coopmat2 ----------------------------------------------------------------------------------------------- */
+
+static const char *workgroup_kernel(enum nn_dtype type)
+{
+    return type == NN_BF16 ? "gemm_coopmat2_bf16" : "gemm_coopmat2_f16";
+}
+
+/* Whether the device has matrices of this tile's sizes for this many invocations. */
+static bool has_grain(const vk_caps *caps, const nn_gemm_variant *v, bool bfloat16)
+{
+    for (uint32_t i = 0; i < caps->matrix2_count; i++) {
+        const vk_matrix_grain *s = &caps->matrix2[i];
+        if (s->bfloat16 == bfloat16 && s->invocations == v->invocations && v->height % s->m == 0 &&
+            v->width % s->n == 0 && v->depth % s->k == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Rows of sums for which there is room beside what the driver takes of shared memory, as many as pay; 0: too few. For
+ * each band of them every invocation goes through all of its sums. */
+static uint32_t band_rows(const vk_caps *caps, const nn_gemm_variant *v)
+{
+    enum { MOST = 32, FEWEST = 8 };
+    for (uint32_t rows = MOST; rows >= FEWEST; rows /= 2)
+        if (rows * v->width * 4 + caps->matrix2_shared_bytes <= caps->max_shared_bytes)
+            return rows;
+    return 0;
+}
+
+/* Tensors begin at a multiple of 16 bytes, so an entry or group must; decode functions have no such rule. */
+static bool starts_aligned(vk_range range, enum nn_dtype type, uint32_t stride, bool gathered)
+{
+    return !nn_is_half(type) || gathered || (range.offset % 16 == 0 && stride % 8 == 0);
+}
+
+bool nn_gemm_workgroup_suits(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g)
+{
+    enum nn_dtype type = product_type(g);
+    bool gather_a = g->rows.block && g->layout != NN_GEMM_TN, gather_b = g->rows.block && g->layout == NN_GEMM_TN;
+    return nn_is_half(type) && vk_has_kernel(workgroup_kernel(type)) && has_grain(caps, v, type == NN_BF16) &&
+           v->height <= caps->matrix2_max_size && v->width <= caps->matrix2_max_size &&
+           v->depth <= caps->matrix2_max_size && v->invocations <= caps->max_invocations &&
+           band_rows(caps, v) && starts_aligned(g->a, g->a_type, g->a_stride, gather_a) &&
+           starts_aligned(g->b, g->b_type, g->b_stride, gather_b);
+}
+
+/* Whether no tile reaches beyond an edge of A or B. */
+static bool whole_tiles(const nn_gemm_variant *v, const nn_gemm *g)
+{
+    return !g->groups && g->m % v->height == 0 && g->n % v->width == 0 && g->k % v->depth == 0;
+}
+
+void nn_gemm_workgroup_specialize(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g, vk_dispatch *d)
+{
+    enum { CLAMP_UNDEFINED, CLAMP_CONSTANT }; /* gl_CooperativeMatrixClampMode...NV */
+    uint32_t a_line = g->layout == NN_GEMM_TN ? g->m : g->k, b_line = g->layout == NN_GEMM_NT ? g->k : g->n;
+    d->kernel = workgroup_kernel(product_type(g));
+    const uint32_t spec[] = {v->invocations, g->layout, v->height, v->width, v->depth,
+                             whole_tiles(v, g) ? CLAMP_UNDEFINED : CLAMP_CONSTANT, band_rows(caps, v)};
+    for (uint32_t i = 0; i < sizeof spec / sizeof *spec; i++)
+        d->spec[i] = spec[i];
+    d->spec[15] = (a_line | b_line) % 8 == 0;
     d->specs = 16;
 }

@@ -78,15 +78,21 @@ static void shuffle_specialize(const vk_caps *caps, const nn_gemm_variant *v, co
 #define MATRIX \
     .kernel = "gemm_coopmat_f16", .suits = nn_gemm_matrix_suits, .pays = nn_gemm_tiles_pay, \
     .specialize = nn_gemm_matrix_specialize
+#define WORKGROUP \
+    .kernel = "gemm_coopmat2_f16", .unproven = true, .suits = nn_gemm_workgroup_suits, \
+    .specialize = nn_gemm_workgroup_specialize
 #define TILED \
     .kernel = "gemm_tiled", .suits = nn_gemm_tiled_suits, .pays = nn_gemm_tiles_pay, \
     .specialize = nn_gemm_tiled_specialize
 
-/* Which variant a device gets: the first that suits and pays. The last runs everywhere. */
+/* Which variant a device gets: the first that suits and pays and is proven. The last runs everywhere. */
 static const nn_gemm_variant variants[] = {
     {"gemm_shuffle_wide", "gemm_shuffle_wide", .texel = true, .wide = true, .height = SHUFFLE_HEIGHT, .turns = 10,
      SHUFFLE},
     {"gemm_shuffle", "gemm_shuffle", .texel = true, .height = SHUFFLE_HEIGHT, .turns = 8, SHUFFLE},
+    {"gemm_coopmat2_256", .height = 128, .width = 256, .depth = 64, .invocations = 256, .turns = 70, WORKGROUP},
+    {"gemm_coopmat2_128", .height = 128, .width = 128, .depth = 64, .invocations = 256, .turns = 70, WORKGROUP},
+    {"gemm_coopmat2_64", .height = 64, .width = 64, .depth = 64, .invocations = 128, .turns = 70, WORKGROUP},
     {"gemm_coopmat_128", .height = 128, .width = 128, .depth = 32, .invocations = 256, .turns = 70, MATRIX},
     {"gemm_coopmat_64", .height = 64, .width = 64, .depth = 32, .invocations = 128, .turns = 70, MATRIX},
     {"gemm_coopmat_32", .height = 32, .width = 32, .depth = 32, .invocations = 64, .turns = 70, MATRIX},
@@ -102,7 +108,7 @@ const char *nn_gemm_variant_name(int index)
     return index >= 0 && index < VARIANTS ? variants[index].name : NULL;
 }
 
-static const nn_gemm_variant *find_variant(const char *name)
+const nn_gemm_variant *nn_gemm_find(const char *name)
 {
     for (int i = 0; i < VARIANTS; i++)
         if (!strcmp(variants[i].name, name))
@@ -110,17 +116,30 @@ static const nn_gemm_variant *find_variant(const char *name)
     return NULL;
 }
 
+const nn_gemm_variant *nn_gemm_plainest(void)
+{
+    return &variants[VARIANTS - 1];
+}
+
 bool nn_gemm_variant_suits(vk_device *device, const char *name, const nn_gemm *g)
 {
-    const nn_gemm_variant *v = find_variant(name);
+    const nn_gemm_variant *v = nn_gemm_find(name);
     return v && v->suits(vk_device_caps(device), v, g);
+}
+
+const nn_gemm_variant *nn_gemm_built_in(const vk_caps *caps, const nn_gemm *g)
+{
+    const nn_gemm_variant *v = variants;
+    while (v->unproven || !v->suits(caps, v, g) || (v->pays && !v->pays(caps, v, g)))
+        v++;
+    return v;
 }
 
 const nn_gemm_variant *nn_gemm_choose(vk_device *device, const nn_gemm *g)
 {
     const vk_caps *caps = vk_device_caps(device);
     if (g->variant) {
-        const nn_gemm_variant *v = find_variant(g->variant);
+        const nn_gemm_variant *v = nn_gemm_find(g->variant);
         if (!v)
             return cs_fail("matrix product: there is no variant '%s'", g->variant), NULL;
         if (!v->suits(caps, v, g))
@@ -128,13 +147,8 @@ const nn_gemm_variant *nn_gemm_choose(vk_device *device, const nn_gemm *g)
         return v;
     }
     const char *tuned = nn_tune_choice(device, g);
-    const nn_gemm_variant *v = tuned ? find_variant(tuned) : NULL;
-    if (v && v->suits(caps, v, g))
-        return v;
-    v = variants;
-    while (!v->suits(caps, v, g) || (v->pays && !v->pays(caps, v, g)))
-        v++;
-    return v;
+    const nn_gemm_variant *v = tuned ? nn_gemm_find(tuned) : NULL;
+    return v && v->suits(caps, v, g) ? v : nn_gemm_built_in(caps, g);
 }
 
 /* ---- the grid ---------------------------------------------------------------------------------------------------- */

@@ -9,8 +9,6 @@
 #include "base/log.h"
 #include "base/memory.h"
 
-static const char *const layout_names[] = {"NT", "NN", "TN"};
-
 typedef struct choice {
     nn_bench_product product;
     const char *variant; /* from the table of variants */
@@ -95,7 +93,7 @@ static const char *known_variant(const char *name)
 static bool layout_of(const char *name, enum nn_gemm_layout *layout)
 {
     for (int i = NN_GEMM_NT; i <= NN_GEMM_TN; i++)
-        if (!strcmp(layout_names[i], name)) {
+        if (!strcmp(nn_gemm_layout_names[i], name)) {
             *layout = (enum nn_gemm_layout)i;
             return true;
         }
@@ -211,7 +209,7 @@ const char *nn_tune_choice(vk_device *device, const nn_gemm *g)
 static bool add_product(json_t *products, const choice *c)
 {
     const nn_bench_product *p = &c->product;
-    json_t *item = json_pack("{ss ss sI sI sI sI ss}", "layout", layout_names[p->layout], "type",
+    json_t *item = json_pack("{ss ss sI sI sI sI ss}", "layout", nn_gemm_layout_names[p->layout], "type",
                              nn_dtype_name(p->type), "m", (json_int_t)p->m, "n", (json_int_t)p->n, "k",
                              (json_int_t)p->k, "groups", (json_int_t)p->groups, "variant", c->variant);
     return item && !json_array_append_new(products, item);

@@ -7,13 +7,7 @@
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_shader_subgroup_basic : require
-#ifdef BFLOAT16
-#extension GL_EXT_bfloat16 : require
-#define ELEMENT bfloat16_t
-#else
-#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
-#define ELEMENT float16_t
-#endif
+#include "element.glsl"
 
 layout(local_size_x = 128, local_size_x_id = 0) in; // whole subgroups, one for each part of the tile
 layout(constant_id = 1) const uint LAYOUT = 0;
@@ -31,12 +25,6 @@ const uint HEIGHT = BM;
 const uint WIDTH = BN;
 #include "gemm.glsl"
 #include "gemm_slices.glsl"
-
-#ifdef BFLOAT16
-const uint TYPE = TYPE_BF16;
-#else
-const uint TYPE = TYPE_F16;
-#endif
 
 // Lines lie in shared memory as in memory, in units of eight elements; one more spreads a column over the memory banks.
 const uint A_PITCH = A_LENGTH * A_EACH / 8 + 1, B_PITCH = B_LENGTH * B_EACH / 8 + 1;

@@ -5,14 +5,8 @@
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require
 #extension GL_KHR_shader_subgroup_basic : require
-#ifdef BFLOAT16
-#extension GL_EXT_bfloat16 : require
-#define ELEMENT bfloat16_t
-#else
-#extension GL_EXT_shader_explicit_arithmetic_types_float16 : require
-#define ELEMENT float16_t
-#endif
 #include "common.glsl"
+#include "element.glsl"
 
 layout(local_size_x_id = 0, local_size_x = 128) in; // whole subgroups
 layout(constant_id = 1) const uint TURNS = 256;     // of STEPS products a chain

@@ -13,7 +13,7 @@
 #include "base/error.h"
 #include "base/half.h"
 #include "base/random.h"
-#include "nn/gemm.h"
+#include "nn/gemm_internal.h"
 #include "nn/ops.h"
 
 #define check(condition)                                                                                               \
@@ -24,7 +24,6 @@
 
 enum how { PLAIN, BATCHED, SHARED_A, SUMMED, GROUPED, HOWS };
 static const char *const how_names[] = {"plain", "batched", "shared A", "summed", "grouped"};
-static const char *const layout_names[] = {"NT", "NN", "TN"};
 enum { ENTRIES = 3, GROUPS = 4 };
 
 /* One product with its operands on the host. */
@@ -322,13 +321,13 @@ static void run_trial(trial *t, const char *variant)
     check(nn_gemm_run(device, &g));
     double error = error_of(g.c, g.c_type, t->expected, t->c_size);
     if (!(error < allowed(t, g.c_type, variant)))
-        fail_msg("%s %s %ux%ux%u epilogue %d types %d %d %d by %s: error %g", layout_names[g.layout],
+        fail_msg("%s %s %ux%ux%u epilogue %d types %d %d %d by %s: error %g", nn_gemm_layout_names[g.layout],
                  how_names[t->how], g.m, g.n, g.k, g.epilogue, g.a_type, g.b_type, g.c_type,
                  variant ? variant : "choice", error);
     if (g.epilogue == NN_GEMM_ACTIVATE || g.epilogue == NN_GEMM_GATE) {
         error = error_of(g.extra, g.extra_type, t->expected_extra, t->c_size);
         if (!(error < allowed(t, g.extra_type, variant)))
-            fail_msg("extra of %s %s by %s: error %g", layout_names[g.layout], how_names[t->how],
+            fail_msg("extra of %s %s by %s: error %g", nn_gemm_layout_names[g.layout], how_names[t->how],
                      variant ? variant : "choice", error);
     }
     vk_range *ranges[] = {&g.a, &g.b, &g.c, &g.bias, &g.other, &g.extra, &g.offsets, &g.rows};
@@ -345,14 +344,15 @@ static void run_named(trial *t, int index)
 }
 
 /* By the device's choice and one more in turn: each is a kernel to compile, which takes long on CPU drivers. By
- * cooperative matrices wherever there are. */
+ * cooperative matrices of both kinds wherever there are. */
 static void try_two(trial *t, size_t turn)
 {
     int variants = 0;
     make_reference(t);
     run_trial(t, NULL);
     for (; nn_gemm_variant_name(variants); variants++)
-        if (!strcmp(nn_gemm_variant_name(variants), "gemm_coopmat_32"))
+        if (!strcmp(nn_gemm_variant_name(variants), "gemm_coopmat_32") ||
+            !strcmp(nn_gemm_variant_name(variants), "gemm_coopmat2_64"))
             run_named(t, variants);
     run_named(t, (int)(turn % (size_t)variants));
 }
@@ -360,7 +360,9 @@ static void try_two(trial *t, size_t turn)
 /* Larger tiles of a kernel that has a variant with smaller ones. */
 static bool has_large_tiles(const char *variant)
 {
-    return strstr(variant, "_64") || strstr(variant, "_128");
+    if (!strcmp(variant, "gemm_coopmat2_64"))
+        return false;
+    return strstr(variant, "_64") || strstr(variant, "_128") || strstr(variant, "_256");
 }
 
 /* Returns how many variants ran. A kernel's larger tiles take a CPU driver seconds to compile: few tests need them. */
@@ -429,6 +431,23 @@ static void test_epilogues(void **state)
         }
 }
 
+/* 16-bit operands of whole tiles and of ragged ones, in all that a product can be of. */
+static void test_16_bits(void **state)
+{
+    static const uint32_t shapes[][3] = {{64, 128, 64}, {40, 24, 72}, {21, 34, 11}};
+    (void)state;
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
+        for (enum nn_gemm_layout layout = NN_GEMM_NT; layout <= NN_GEMM_TN; layout++)
+            for (enum how how = PLAIN; how < HOWS; how++) {
+                enum nn_dtype type = (layout + how) % 2 ? NN_BF16 : NN_F16;
+                nn_gemm g = {.layout = layout, .m = shapes[s][0], .n = shapes[s][1], .k = shapes[s][2],
+                             .a_type = type, .b_type = type, .accumulate = how % 2};
+                trial t = make_trial_of(g, how, false);
+                try_two(&t, s + layout + how);
+                free_trial(&t);
+            }
+}
+
 /* Many tiles, by every variant that suits. */
 static void test_many_tiles(void **state)
 {
@@ -495,6 +514,54 @@ static void test_group_parts(void **state)
     }
 }
 
+/* Matrices of whole workgroups: what takes which device and product, and that nothing but tuning chooses them. */
+static void test_workgroup_matrices(void **state)
+{
+    static const vk_caps caps = {
+        .type = VK_TYPE_DISCRETE,
+        .subgroup_size = 32, .subgroup_min = 32, .subgroup_max = 32, .subgroup_control = true,
+        .max_invocations = 1024, .max_shared_bytes = 48 << 10, .texel_align = 16, .float16 = true,
+        .matrix = {{16, 16, 16, false}}, .matrix_count = 1,
+        .matrix2 = {{32, 16, 16, 128, false}, {32, 32, 16, 256, false}}, .matrix2_count = 2,
+        .matrix2_max_size = 1024, .matrix2_shared_bytes = 32 << 10,
+    };
+    vk_caps no_grain = caps, no_room = caps, small = caps;
+    nn_gemm plain = {.m = 512, .n = 512, .k = 512, .a_type = NN_F16, .b_type = NN_F16};
+    nn_gemm single = plain, brain = plain, ragged = plain, unaligned = plain, mixed = plain;
+    const struct {
+        const char *what;
+        const vk_caps *caps;
+        const nn_gemm *g;
+        bool suits;
+    } rows[] = {
+        {"plain", &caps, &plain, true},
+        {"rows of any length", &caps, &ragged, true},
+        {"one operand of f32", &caps, &mixed, true},
+        {"entries that begin anywhere", &caps, &unaligned, false},
+        {"both operands of f32", &caps, &single, false},
+        {"a type that the device lacks", &caps, &brain, false},
+        {"other numbers of invocations", &no_grain, &plain, false},
+        {"no shared memory left", &no_room, &plain, false},
+        {"matrices that are too small", &small, &plain, false},
+    };
+    const nn_gemm_variant *v = nn_gemm_find("gemm_coopmat2_128");
+    (void)state;
+    no_grain.matrix2_count = 1;
+    no_room.matrix2_shared_bytes = 45 << 10;
+    small.matrix2_max_size = 64;
+    single.a_type = single.b_type = NN_F32;
+    brain.a_type = brain.b_type = NN_BF16;
+    ragged.k = ragged.n = 511;
+    mixed.b_type = NN_F32;
+    unaligned.batch = 2, unaligned.b_stride = 511 * 512 + 1;
+    assert_non_null(v);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        if (v->suits(rows[i].caps, v, rows[i].g) != (rows[i].suits && vk_has_kernel("gemm_coopmat2_f16")))
+            fail_msg("%s: should %s", rows[i].what, rows[i].suits ? "do" : "not do");
+        assert_false(nn_gemm_built_in(rows[i].caps, rows[i].g)->unproven);
+    }
+}
+
 static void test_faults(void **state)
 {
     (void)state;
@@ -525,8 +592,14 @@ static void test_faults(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shapes),     cmocka_unit_test(test_epilogues), cmocka_unit_test(test_many_tiles),
-        cmocka_unit_test(test_many_terms), cmocka_unit_test(test_parts),     cmocka_unit_test(test_group_parts),
+        cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_epilogues),
+        cmocka_unit_test(test_16_bits),
+        cmocka_unit_test(test_many_tiles),
+        cmocka_unit_test(test_many_terms),
+        cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_group_parts),
+        cmocka_unit_test(test_workgroup_matrices),
         cmocka_unit_test(test_faults),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);

@@ -56,7 +56,7 @@ static void list_features(feature out[FEATURES], const vk_caps *c)
         {"16-bit storage", c->storage16},
         {"int64", c->int64},
         {"cooperative matrices", c->matrix_count > 0},
-        {"cooperative matrices 2", c->matrix2},
+        {"cooperative matrices 2", c->matrix2_count > 0},
         {"push descriptors", c->push_descriptor},
         {"memory budget", c->memory_budget},
         {"device fault", c->device_fault},
@@ -89,6 +89,17 @@ static void print_matrix_shapes(const vk_caps *c)
     printf("\n");
 }
 
+/* No device has run these kernels, which is why only csmoe tune chooses them. */
+static void print_matrix_grains(const vk_caps *c)
+{
+    printf("     matrices 2 ");
+    for (uint32_t i = 0; i < c->matrix2_count; i++) {
+        const vk_matrix_grain *s = &c->matrix2[i];
+        printf("%s%ux%ux%u %s by %u", i ? ", " : "", s->m, s->n, s->k, s->bfloat16 ? "bf16" : "f16", s->invocations);
+    }
+    printf("; untried: only 'csmoe tune' chooses them\n");
+}
+
 static void print_device(const vk_caps *c, size_t index, bool chosen)
 {
     char uuid[37];
@@ -105,6 +116,8 @@ static void print_device(const vk_caps *c, size_t index, bool chosen)
     printf("; workgroup up to %u, %u KiB shared\n", c->max_invocations, c->max_shared_bytes / 1024);
     if (c->matrix_count)
         print_matrix_shapes(c);
+    if (c->matrix2_count)
+        print_matrix_grains(c);
     printf("     features   ");
     print_features(c, true);
     printf("     without    ");

@@ -85,6 +85,7 @@
     X(CreateDebugUtilsMessengerEXT) \
     X(DestroyDebugUtilsMessengerEXT) \
     X(GetPhysicalDeviceCalibrateableTimeDomainsEXT) \
+    X(GetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV) \
     X(GetPhysicalDeviceCooperativeMatrixPropertiesKHR) \
     X(SetDebugUtilsObjectNameEXT)
 #define VK_OPTIONAL_DEVICE_CALLS(X) \

@@ -130,10 +130,58 @@ static void describe(const vk_device *device)
                vk_size_text(caps->memory_bytes));
 }
 
+/* What cooperative matrices are enabled by; lives as long as the chain that it is linked into. */
+struct matrix_features {
+    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix;
+    VkPhysicalDeviceShaderBfloat16FeaturesKHR bfloat16;
+    VkPhysicalDeviceCooperativeMatrix2FeaturesNV matrix2;
+    VkPhysicalDeviceMaintenance4Features maintenance;
+};
+
+static void link_feature(VkPhysicalDeviceVulkan12Features *v12, void *feature)
+{
+    ((VkBaseOutStructure *)feature)->pNext = v12->pNext;
+    v12->pNext = feature;
+}
+
+/* Links the features of the matrices that were probed behind v12 and returns how many extensions it has named. */
+static uint32_t enable_matrices(const vk_caps *caps, struct matrix_features *f, VkPhysicalDeviceVulkan12Features *v12,
+                                const char **extensions)
+{
+    uint32_t count = 0;
+    *f = (struct matrix_features){
+        .matrix = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
+                   .cooperativeMatrix = VK_TRUE},
+        .bfloat16 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR,
+                     .shaderBFloat16Type = VK_TRUE, .shaderBFloat16CooperativeMatrix = VK_TRUE},
+        .matrix2 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_FEATURES_NV,
+                    .cooperativeMatrixWorkgroupScope = VK_TRUE, .cooperativeMatrixFlexibleDimensions = VK_TRUE,
+                    .cooperativeMatrixPerElementOperations = VK_TRUE, .cooperativeMatrixTensorAddressing = VK_TRUE,
+                    .cooperativeMatrixBlockLoads = VK_TRUE},
+        .maintenance = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_FEATURES, .maintenance4 = VK_TRUE},
+    };
+    if (caps->matrix_count) {
+        v12->vulkanMemoryModel = VK_TRUE; /* which cooperative matrices are defined in terms of */
+        link_feature(v12, &f->matrix);
+        extensions[count++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
+    }
+    if (vk_matrix_find(caps, true)) {
+        link_feature(v12, &f->bfloat16);
+        extensions[count++] = VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME;
+    }
+    if (caps->matrix2_count) {
+        v12->bufferDeviceAddress = VK_TRUE; /* which decode functions take their place in memory by */
+        link_feature(v12, &f->matrix2);
+        link_feature(v12, &f->maintenance);
+        extensions[count++] = VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME;
+    }
+    return count;
+}
+
 static bool create_device(vk_device *device)
 {
     const vk_caps *caps = &device->caps;
-    const char *extensions[7];
+    const char *extensions[8];
     uint32_t extension_count = 0;
     VkPhysicalDeviceFaultFeaturesEXT fault = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FAULT_FEATURES_EXT,
                                               .deviceFault = VK_TRUE};
@@ -163,22 +211,8 @@ static bool create_device(vk_device *device)
         extensions[extension_count++] = VK_EXT_CALIBRATED_TIMESTAMPS_EXTENSION_NAME;
     if (vk_has_extension(&device->api, device->physical, "VK_KHR_portability_subset"))
         extensions[extension_count++] = "VK_KHR_portability_subset";
-    VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR, .cooperativeMatrix = VK_TRUE};
-    VkPhysicalDeviceShaderBfloat16FeaturesKHR bfloat16 = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR,
-        .shaderBFloat16Type = VK_TRUE, .shaderBFloat16CooperativeMatrix = VK_TRUE};
-    if (caps->matrix_count) {
-        v12.vulkanMemoryModel = VK_TRUE; /* which cooperative matrices are defined in terms of */
-        matrix.pNext = v12.pNext;
-        v12.pNext = &matrix;
-        extensions[extension_count++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
-    }
-    if (vk_matrix_find(caps, true)) {
-        bfloat16.pNext = v12.pNext;
-        v12.pNext = &bfloat16;
-        extensions[extension_count++] = VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME;
-    }
+    struct matrix_features matrices;
+    extension_count += enable_matrices(caps, &matrices, &v12, extensions + extension_count);
     VkDeviceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,
         .pNext = &features,

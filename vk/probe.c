@@ -118,8 +118,18 @@ static void chain_matrix_features(const struct vk_api *api, VkPhysicalDevice phy
         }
 }
 
+/* Whether a kernel here makes use of such products: of f16 or bf16, summed in f32. */
+static bool is_used(const vk_caps *caps, const struct matrix_features *f, VkComponentTypeKHR a, VkComponentTypeKHR b,
+                    VkComponentTypeKHR c, VkComponentTypeKHR result)
+{
+    bool half = a == VK_COMPONENT_TYPE_FLOAT16_KHR && caps->float16;
+    bool brain = a == VK_COMPONENT_TYPE_BFLOAT16_KHR && f->bfloat16.shaderBFloat16CooperativeMatrix;
+    return (half || brain) && b == a && c == VK_COMPONENT_TYPE_FLOAT32_KHR && result == c;
+}
+
 /* The driver's list, less what no kernel here makes use of. */
-static void probe_matrix_shapes(const struct vk_api *api, VkPhysicalDevice physical, vk_caps *caps, bool bfloat16)
+static void probe_matrix_shapes(const struct vk_api *api, VkPhysicalDevice physical, vk_caps *caps,
+                                const struct matrix_features *f)
 {
     uint32_t count = 0;
     if (!api->GetPhysicalDeviceCooperativeMatrixPropertiesKHR ||
@@ -132,14 +142,49 @@ static void probe_matrix_shapes(const struct vk_api *api, VkPhysicalDevice physi
         count = 0;
     for (uint32_t i = 0; i < count && caps->matrix_count < VK_MAX_MATRIX_SHAPES; i++) {
         const VkCooperativeMatrixPropertiesKHR *s = &shapes[i];
-        bool half = s->AType == VK_COMPONENT_TYPE_FLOAT16_KHR && caps->float16;
-        bool brain = s->AType == VK_COMPONENT_TYPE_BFLOAT16_KHR && bfloat16;
-        if ((half || brain) && s->BType == s->AType && s->CType == VK_COMPONENT_TYPE_FLOAT32_KHR &&
-            s->ResultType == VK_COMPONENT_TYPE_FLOAT32_KHR && s->scope == VK_SCOPE_SUBGROUP_KHR &&
+        if (is_used(caps, f, s->AType, s->BType, s->CType, s->ResultType) && s->scope == VK_SCOPE_SUBGROUP_KHR &&
             !s->saturatingAccumulation)
-            caps->matrix[caps->matrix_count++] = (vk_matrix_shape){s->MSize, s->NSize, s->KSize, brain};
+            caps->matrix[caps->matrix_count++] = (vk_matrix_shape){s->MSize, s->NSize, s->KSize,
+                                                                   s->AType == VK_COMPONENT_TYPE_BFLOAT16_KHR};
     }
     free(shapes);
+}
+
+/* Likewise, of the matrices of whole workgroups. */
+static void probe_matrix_grains(const struct vk_api *api, VkPhysicalDevice physical, vk_caps *caps,
+                                const struct matrix_features *f)
+{
+    uint32_t count = 0;
+    if (!api->GetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV ||
+        api->GetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV(physical, &count, NULL))
+        return;
+    VkCooperativeMatrixFlexibleDimensionsPropertiesNV *grains =
+        cs_alloc(count, sizeof *grains, "cooperative matrix sizes");
+    for (uint32_t i = 0; grains && i < count; i++)
+        grains[i].sType = VK_STRUCTURE_TYPE_COOPERATIVE_MATRIX_FLEXIBLE_DIMENSIONS_PROPERTIES_NV;
+    if (!grains ||
+        api->GetPhysicalDeviceCooperativeMatrixFlexibleDimensionsPropertiesNV(physical, &count, grains) < 0)
+        count = 0;
+    for (uint32_t i = 0; i < count && caps->matrix2_count < VK_MAX_MATRIX_SHAPES; i++) {
+        const VkCooperativeMatrixFlexibleDimensionsPropertiesNV *s = &grains[i];
+        bool brain = s->AType == VK_COMPONENT_TYPE_BFLOAT16_KHR;
+        if (is_used(caps, f, s->AType, s->BType, s->CType, s->ResultType) && s->scope == VK_SCOPE_WORKGROUP_KHR &&
+            !s->saturatingAccumulation && s->MGranularity && s->NGranularity && s->KGranularity &&
+            vk_matrix_find(caps, brain)) /* which the type is enabled by */
+            caps->matrix2[caps->matrix2_count++] = (vk_matrix_grain){s->MGranularity, s->NGranularity,
+                                                                     s->KGranularity, s->workgroupInvocations, brain};
+    }
+    free(grains);
+}
+
+/* All that gemm_coopmat2 uses. Its code is SPIR-V 1.6, which is Vulkan 1.3's, and names its workgroup's size as
+ * maintenance4 allows, which all of Vulkan 1.3 have. */
+static bool has_matrix2(const vk_caps *caps, const VkPhysicalDeviceCooperativeMatrix2FeaturesNV *f,
+                        const VkPhysicalDeviceVulkan12Features *v12)
+{
+    return caps->api_version >= VK_API_VERSION_1_3 && v12->bufferDeviceAddress && f->cooperativeMatrixWorkgroupScope &&
+           f->cooperativeMatrixFlexibleDimensions && f->cooperativeMatrixPerElementOperations &&
+           f->cooperativeMatrixTensorAddressing && f->cooperativeMatrixBlockLoads;
 }
 
 static void probe_features(const struct vk_api *api, VkPhysicalDevice physical, vk_caps *caps, bool *timeline)
@@ -172,10 +217,9 @@ static void probe_features(const struct vk_api *api, VkPhysicalDevice physical, 
     caps->subgroup_control = subgroup.subgroupSizeControl && subgroup.computeFullSubgroups;
     caps->device_fault = fault.deviceFault;
     if (matrix.matrix.cooperativeMatrix && v12.vulkanMemoryModel && caps->subgroup_control)
-        probe_matrix_shapes(api, physical, caps, matrix.bfloat16.shaderBFloat16CooperativeMatrix);
-    caps->matrix2 = caps->matrix_count && matrix.matrix2.cooperativeMatrixWorkgroupScope &&
-                    matrix.matrix2.cooperativeMatrixFlexibleDimensions &&
-                    matrix.matrix2.cooperativeMatrixTensorAddressing;
+        probe_matrix_shapes(api, physical, caps, &matrix);
+    if (caps->matrix_count && has_matrix2(caps, &matrix.matrix2, &v12))
+        probe_matrix_grains(api, physical, caps, &matrix);
     caps->memory_budget = vk_has_extension(api, physical, VK_EXT_MEMORY_BUDGET_EXTENSION_NAME);
     caps->push_descriptor = vk_has_extension(api, physical, VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME);
 }
@@ -186,6 +230,8 @@ static void probe_properties(const struct vk_api *api, VkPhysicalDevice physical
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SUBGROUP_SIZE_CONTROL_PROPERTIES};
     VkPhysicalDeviceMaintenance4Properties maintenance = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES};
+    VkPhysicalDeviceCooperativeMatrix2PropertiesNV matrix2 = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_2_PROPERTIES_NV};
     VkPhysicalDeviceVulkan12Properties v12 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_2_PROPERTIES};
     VkPhysicalDeviceVulkan11Properties v11 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_VULKAN_1_1_PROPERTIES,
                                               .pNext = &v12};
@@ -195,6 +241,10 @@ static void probe_properties(const struct vk_api *api, VkPhysicalDevice physical
     if (caps->api_version >= VK_API_VERSION_1_3) {
         maintenance.pNext = v12.pNext;
         v12.pNext = &maintenance;
+    }
+    if (caps->matrix2_count) {
+        matrix2.pNext = v12.pNext;
+        v12.pNext = &matrix2;
     }
     api->GetPhysicalDeviceProperties2(physical, &properties);
     memcpy(caps->pipeline_cache_uuid, properties.properties.pipelineCacheUUID, sizeof caps->pipeline_cache_uuid);
@@ -208,6 +258,8 @@ static void probe_properties(const struct vk_api *api, VkPhysicalDevice physical
         caps->subgroup_min = control.minSubgroupSize;
         caps->subgroup_max = control.maxSubgroupSize;
     }
+    caps->matrix2_max_size = matrix2.cooperativeMatrixFlexibleDimensionsMaxDimension;
+    caps->matrix2_shared_bytes = matrix2.cooperativeMatrixWorkgroupScopeReservedSharedMemory;
     bool compute = v11.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT;
     caps->subgroup_arithmetic = compute && v11.subgroupSupportedOperations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
     caps->subgroup_shuffle = compute && v11.subgroupSupportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT;

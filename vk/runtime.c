@@ -67,13 +67,16 @@ static void release(void *user, shaderc_include_result *result)
     free(include);
 }
 
-/* "-DA=1 -DB": the same as on glslc's command line. */
-static bool add_defines(shaderc_compile_options_t options, const char *defines)
+/* "--target-env=vulkan1.3 -DA=1 -DB": the same as on glslc's command line. */
+static bool add_arguments(shaderc_compile_options_t options, const char *arguments)
 {
-    char *text = cs_strdup(defines), *rest = NULL;
+    char *text = cs_strdup(arguments), *rest = NULL;
     if (!text)
         return false;
     for (char *word = strtok_r(text, " ", &rest); word; word = strtok_r(NULL, " ", &rest)) {
+        if (!strcmp(word, "--target-env=vulkan1.3"))
+            shaderc_compile_options_set_target_env(options, shaderc_target_env_vulkan,
+                                                   shaderc_env_version_vulkan_1_3);
         if (strncmp(word, "-D", 2))
             continue;
         char *name = word + 2, *value = strchr(name, '=');
@@ -123,7 +126,7 @@ bool vk_runtime_compile(const vk_kernel_source *source, const char *folder, uint
         shaderc_compile_options_set_target_env(options, shaderc_target_env_vulkan, shaderc_env_version_vulkan_1_2);
         shaderc_compile_options_set_optimization_level(options, shaderc_optimization_level_performance);
         shaderc_compile_options_set_include_callbacks(options, resolve, release, (void *)folder);
-        ok = add_defines(options, source->defines) && compile(compiler, options, path, text, size, code, bytes);
+        ok = add_arguments(options, source->arguments) && compile(compiler, options, path, text, size, code, bytes);
     }
     shaderc_compile_options_release(options);
     shaderc_compiler_release(compiler);

@@ -21,6 +21,13 @@ typedef struct vk_matrix_shape {
     bool bfloat16;
 } vk_matrix_shape;
 
+/* Matrices that a whole workgroup of so many invocations multiplies at once (VK_NV_cooperative_matrix2): of any sizes
+ * that are multiples of these; types as above. */
+typedef struct vk_matrix_grain {
+    uint32_t m, n, k, invocations;
+    bool bfloat16;
+} vk_matrix_grain;
+
 enum { VK_MAX_MATRIX_SHAPES = 16 };
 
 /* What was probed; everything the kernels' variant choice may depend on. */
@@ -41,7 +48,10 @@ typedef struct vk_caps {
     bool float16, storage16, int64, memory_budget, push_descriptor, device_fault, timestamps;
     vk_matrix_shape matrix[VK_MAX_MATRIX_SHAPES]; /* as the driver lists them: none without cooperative matrices */
     uint32_t matrix_count;
-    bool matrix2;          /* VK_NV_cooperative_matrix2: tiles of whole workgroups, in sizes of their choice */
+    vk_matrix_grain matrix2[VK_MAX_MATRIX_SHAPES]; /* none without all that kernels use of the extension */
+    uint32_t matrix2_count;
+    uint32_t matrix2_max_size;     /* of a matrix in either direction */
+    uint32_t matrix2_shared_bytes; /* that the driver takes of a workgroup's shared memory for them */
     float timestamp_ns;    /* nanoseconds per tick */
     uint64_t memory_bytes; /* of the heap that device-local allocations come from */
 } vk_caps;
@@ -127,7 +137,7 @@ typedef struct vk_kernel_source {
     const char *name;
     const uint32_t *code;
     size_t bytes;
-    const char *file, *defines; /* for $CSMOE_SHADER_DIR: "gemm_tiled.comp", "-DLAYOUT=1 -DF16" */
+    const char *file, *arguments; /* for $CSMOE_SHADER_DIR: "gemm_tiled.comp", "--target-env=vulkan1.2 -DLAYOUT=1" */
 } vk_kernel_source;
 extern const vk_kernel_source vk_kernel_sources[];
 extern const size_t vk_kernel_source_count;

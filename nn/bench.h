@@ -69,7 +69,8 @@ typedef struct nn_bench_product {
  * disturbs the machine disturbs all. */
 bool nn_bench_gemm(const nn_bench *b, const nn_bench_product *shapes, int count, nn_timing *t);
 
-/* The times of every variant on a product, fastest first. */
+/* The times of every variant on a product, fastest first. A variant whose result is not that of gemm_tiled_32 is left
+ * out, with a notice. */
 typedef struct nn_bench_contest {
     nn_bench_product product;
     struct {

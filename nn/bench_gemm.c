@@ -2,6 +2,8 @@
 #include "nn/bench.h"
 
 #include "base/error.h"
+#include "base/log.h"
+#include "nn/gemm_check.h"
 #include "nn/gemm_internal.h"
 
 /* Products over operands that they share, each as long as the one that needs most of it. */
@@ -152,7 +154,29 @@ static void enter(nn_bench_contest *c, const char *variant, double ns)
     c->times[at].ns = ns;
 }
 
-static bool time_variants(const nn_bench *b, nn_gemm *g, nn_bench_contest *c)
+static void refuse(const nn_bench_contest *c, const char *variant, const char *reason)
+{
+    const nn_bench_product *p = &c->product;
+    cs_log(CS_LOG_WARN, "%s is not used for %s products of %u x %u x %u in %s: %s", variant,
+           nn_gemm_layout_names[p->layout], p->m, p->n, p->k, nn_dtype_name(p->type), reason);
+}
+
+/* Whether the variant takes part: one whose result is wrong does not, nor one that no device has proved and that fails
+ * here. False where another fails, which may be for want of memory. Tests vouch for what a proven one does beyond the
+ * plain product. */
+static bool admit(nn_gemm_check *check, const nn_gemm_variant *v, const nn_bench_contest *c, bool *admitted)
+{
+    bool agrees = true;
+    bool made = v == nn_gemm_plainest() || nn_gemm_check_variant(check, v->name, v->unproven, &agrees);
+    *admitted = made && agrees;
+    if (made && !agrees)
+        refuse(c, v->name, "its result is wrong");
+    else if (!made && v->unproven)
+        refuse(c, v->name, cs_error());
+    return made || v->unproven;
+}
+
+static bool time_variants(const nn_bench *b, nn_gemm *g, nn_gemm_check *check, nn_bench_contest *c)
 {
     const nn_gemm_variant *taken = nn_gemm_choose(b->device, g);
     if (!taken)
@@ -160,24 +184,41 @@ static bool time_variants(const nn_bench *b, nn_gemm *g, nn_bench_contest *c)
     c->taken = taken->name;
     for (int i = 0; nn_gemm_variant_name(i) && c->count < NN_BENCH_VARIANTS; i++) {
         nn_timing t = {0};
+        bool admitted;
         g->variant = nn_gemm_variant_name(i);
         if (!nn_gemm_variant_suits(b->device, g->variant, g))
             continue;
-        if (!nn_bench_device_time(b, run, &(product){b->device, g}, &t))
+        if (!admit(check, nn_gemm_find(g->variant), c, &admitted))
             return false;
-        enter(c, g->variant, t.median);
+        if (admitted && !nn_bench_device_time(b, run, &(product){b->device, g}, &t))
+            return false;
+        if (admitted)
+            enter(c, g->variant, t.median);
     }
     return true;
+}
+
+/* The shape with as many tokens as its thorough check has. */
+static nn_bench_product roomy(nn_bench_product shape)
+{
+    uint32_t *tokens = shape.layout == NN_GEMM_TN ? &shape.k : &shape.m;
+    if (!shape.groups)
+        *tokens = nn_gemm_check_tokens(*tokens);
+    return shape;
 }
 
 bool nn_bench_variants(const nn_bench *b, const nn_bench_product *shape, nn_bench_contest *contest)
 {
     products p = {.device = b->device};
-    nn_timing t;
+    nn_gemm_check check = {.device = b->device};
+    const nn_bench_product shapes[] = {*shape, roomy(*shape)};
+    nn_timing t[2];
     *contest = (nn_bench_contest){.product = *shape};
-    bool ok = make(&p, shape, 1, &t) && time_variants(b, p.g, contest);
+    bool ok = make(&p, shapes, 2, t) && nn_gemm_check_begin(&check, b->device, p.g) &&
+              time_variants(b, p.g, &check, contest);
     if (!ok)
         contest->count = 0;
+    nn_gemm_check_end(&check);
     release(&p);
     return ok || failed(shape);
 }

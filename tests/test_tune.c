@@ -1,17 +1,22 @@
-/* Tuning: what is measured is kept, used and read again; files that cannot be trusted are ignored. */
+/* Tuning: what is measured is kept, used and read again; files that cannot be trusted are ignored, and variants whose
+ * results are wrong. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <math.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 #include <jansson.h>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "nn/gemm_check.h"
 #include "nn/gemm_internal.h"
 #include "nn/tune.h"
 
@@ -223,6 +228,119 @@ static void test_measure(void **state)
     assert_string_equal(contest.taken, chosen(f));
 }
 
+/* Two results on the device: equal, off by rounding, with one wrong element, with one that was never written. */
+static void test_difference(void **state)
+{
+    fixture *f = *state;
+    enum { COUNT = 300001, PLACE = 299999 }; /* more than is read at once */
+    const struct {
+        double value, least, most; /* of an element that should be 2 among ones */
+    } rows[] = {{2, 0, 0}, {2.000002, 1e-7, 1e-6}, {2.03, 0.0099, 0.0101}, {0, 0.66, 0.67}, {NAN, INFINITY, INFINITY}};
+    float *values = malloc(COUNT * sizeof *values);
+    assert_non_null(values);
+    for (size_t i = 0; i < COUNT; i++)
+        values[i] = 1;
+    values[PLACE] = 2;
+    vk_range expected = vk_alloc(f->device, COUNT * 4, VK_MEMORY_DEVICE, "a test");
+    vk_range got = vk_alloc(f->device, COUNT * 4, VK_MEMORY_DEVICE, "a test");
+    check(expected.block && got.block && vk_upload(f->device, expected, values, COUNT * 4));
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        double difference;
+        values[PLACE] = (float)rows[i].value;
+        check(vk_upload(f->device, got, values, COUNT * 4));
+        check(nn_gemm_difference(f->device, got, expected, NN_F32, COUNT, &difference));
+        if (!(difference >= rows[i].least && difference <= rows[i].most))
+            fail_msg("%g for 2: difference %g", rows[i].value, difference);
+    }
+    free(values);
+}
+
+/* What rounding may do to a value of 16 bits, and no more. */
+static void test_difference_16_bits(void **state)
+{
+    static const struct {
+        enum nn_dtype type;
+        uint16_t one, next, over_next;
+    } rows[] = {{NN_F16, 0x3c00, 0x3c01, 0x3c04}, {NN_BF16, 0x3f80, 0x3f81, 0x3f84}};
+    fixture *f = *state;
+    vk_range expected = f->g.a, got = f->g.b;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const uint16_t right[] = {rows[i].one, rows[i].one}, near[] = {rows[i].one, rows[i].next},
+                       wrong[] = {rows[i].one, rows[i].over_next};
+        double difference, allowed = nn_gemm_rounding(64, rows[i].type);
+        expected.size = got.size = sizeof right;
+        check(vk_upload(f->device, expected, right, sizeof right) && vk_upload(f->device, got, near, sizeof near));
+        check(nn_gemm_difference(f->device, got, expected, rows[i].type, 2, &difference));
+        assert_true(difference > 0 && difference <= allowed);
+        check(vk_upload(f->device, got, wrong, sizeof wrong));
+        check(nn_gemm_difference(f->device, got, expected, rows[i].type, 2, &difference));
+        assert_true(difference > allowed);
+    }
+}
+
+/* A sum without one of its terms, of random values, is not taken for a rounded one. */
+static void test_rounding(void **state)
+{
+    (void)state;
+    for (uint32_t terms = 1; terms <= 1 << 15; terms *= 2)
+        assert_true(nn_gemm_rounding(terms, NN_F32) < 0.5 / sqrt(terms));
+}
+
+/* Proven variants pass the thorough comparison, plain and grouped. */
+static void test_thorough(void **state)
+{
+    fixture *f = *state;
+    static const enum nn_dtype types[] = {NN_F32, NN_F16, NN_BF16};
+    int32_t offsets[] = {0, 20, 20, 32};
+    vk_range ends = vk_alloc(f->device, sizeof offsets, VK_MEMORY_DEVICE, "a test");
+    check(ends.block && vk_upload(f->device, ends, offsets, sizeof offsets));
+    for (int i = 0; i < 6; i++) {
+        nn_gemm g = f->g;
+        nn_gemm_check trial;
+        bool agrees = false;
+        g.layout = (enum nn_gemm_layout)(i % 3);
+        g.m = g.n = g.k = i < 3 ? 42 : 32;
+        g.a_type = g.b_type = types[(i + i / 3) % 3];
+        if (i >= 3)
+            g.groups = 3, g.offsets = ends, g.b_stride = i == 5 ? 0 : 32 * 32, g.c_stride = i == 5 ? 32 * 32 : 0;
+        check(nn_bench_fill(f->device, g.a, g.a_type, 96 * 64, 1));
+        check(nn_bench_fill(f->device, g.b, g.b_type, 96 * 64, 2));
+        check(nn_gemm_check_begin(&trial, f->device, &g));
+        check(nn_gemm_check_variant(&trial, nn_gemm_built_in(vk_device_caps(f->device), &g)->name, true, &agrees));
+        assert_true(agrees);
+        nn_gemm_check_end(&trial);
+    }
+}
+
+#ifdef HAVE_SHADERC
+/* A kernel that writes nothing stands for gemm_shuffle: the fastest there is, and what CPU drivers get. */
+static void test_refused(void **state)
+{
+    static const char nothing[] = "#version 450\nlayout(local_size_x_id = 0, local_size_x = 8) in;\nvoid main() {}\n";
+    fixture *f = *state;
+    char source[512], folder[96], path[128];
+    nn_bench bench = {.device = f->device, .fewest = 2, .most = 3};
+    nn_bench_contest contest;
+    snprintf(folder, sizeof folder, "%s/shaders", f->folder);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    for (int i = 0; i < 2; i++) {
+        const char *name = i ? "include" : "gemm_tiled.comp";
+        snprintf(source, sizeof source, "%s/shaders/%s", getenv("CSMOE_SOURCE"), name);
+        snprintf(path, sizeof path, "%s/%s", folder, name);
+        assert_int_equal(symlink(source, path), 0);
+    }
+    snprintf(path, sizeof path, "%s/gemm_shuffle.comp", folder);
+    check(cs_write_file(path, nothing, sizeof nothing - 1));
+    setenv("CSMOE_SHADER_DIR", folder, 1);
+    bool ok = nn_bench_variants(&bench, &product, &contest);
+    unsetenv("CSMOE_SHADER_DIR");
+    check(ok);
+    assert_true(contest.count > 0);
+    for (int i = 0; i < contest.count; i++)
+        assert_null(strstr(contest.times[i].variant, "gemm_shuffle"));
+}
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -232,6 +350,13 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_unsuitable, set_up, tear_down),
         cmocka_unit_test(test_notes),
         cmocka_unit_test_setup_teardown(test_measure, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_difference, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_difference_16_bits, set_up, tear_down),
+        cmocka_unit_test(test_rounding),
+        cmocka_unit_test_setup_teardown(test_thorough, set_up, tear_down),
+#ifdef HAVE_SHADERC
+        cmocka_unit_test_setup_teardown(test_refused, set_up, tear_down),
+#endif
     };
     return cmocka_run_group_tests_name("tune", tests, NULL, NULL);
 }

@@ -43,11 +43,10 @@ static bool note_configuration(nn_tune_list *list, const mm_train_params *params
 
 static void print_contest(const nn_bench_contest *c)
 {
-    static const char *const layouts[] = {"NT", "NN", "TN"};
     char size[48];
     const nn_bench_product *p = &c->product;
     snprintf(size, sizeof size, "%u x %u x %u", p->m, p->n, p->k);
-    printf("%-4s %s  %-22s", nn_dtype_name(p->type), layouts[p->layout], size);
+    printf("%-4s %s  %-22s", nn_dtype_name(p->type), nn_gemm_layout_names[p->layout], size);
     if (p->groups)
         printf(" %2u groups", p->groups);
     else
@@ -59,6 +58,8 @@ static void print_contest(const nn_bench_contest *c)
     printf("  %-18s %9.1f us", c->times[0].variant, c->times[0].ns / 1e3);
     if (c->taken == c->times[0].variant)
         printf("  as before\n");
+    else if (before == 0)
+        printf("  instead of %s, which is wrong\n", c->taken);
     else
         printf("  %.2f times as fast as %s\n", before / c->times[0].ns, c->taken);
     fflush(stdout);
@@ -112,7 +113,8 @@ int cmd_tune(int argc, char **argv)
         "tune",
         "Times every variant of the matrix product on the shapes that a configuration uses, and keeps the fastest of "
         "each in the cache folder. From then on they are used on this device with this driver; delete the file, or "
-        "change the driver, and the built-in table decides again.",
+        "change the driver, and the built-in table decides again. A variant whose result is not that of the plainest "
+        "one is not used, and a notice says so.",
         options, CS_COUNT(options), positionals, CS_COUNT(positionals)};
     int status;
     if (!cs_parse(&syntax, argc, argv, &status))

@@ -173,16 +173,22 @@ uint32_t nn_gemm_terms(const vk_caps *caps, const nn_gemm *g, const nn_gemm_vari
     return caps->type != VK_TYPE_CPU || g->k <= most ? g->k : most ? most : 64;
 }
 
+/* So many of `tiles` for each of several, at most `most`, that the last gets about as many as the others. */
+static uint32_t even_share(uint32_t tiles, uint64_t most)
+{
+    return ceil_div(tiles, ceil_div(tiles, clamp(most, 1, tiles)));
+}
+
 /* Shares `most` tiles of one workgroup out between columns and rows: along the columns where all of B is cached, then
  * A's rows are read once; else along the rows, then B's columns are. */
 static void shape_workgroup(const nn_gemm *g, push *p, uint64_t most, uint32_t column_tiles, uint32_t row_tiles)
 {
     if (caches_b(g)) {
-        p->column_tiles = clamp(most, 1, column_tiles);
-        p->row_tiles = clamp(most / p->column_tiles, 1, row_tiles);
+        p->column_tiles = even_share(column_tiles, most);
+        p->row_tiles = even_share(row_tiles, most / p->column_tiles);
     } else {
-        p->row_tiles = clamp(most, 1, row_tiles);
-        p->column_tiles = clamp(most / p->row_tiles, 1, column_tiles);
+        p->row_tiles = even_share(row_tiles, most);
+        p->column_tiles = even_share(column_tiles, most / p->row_tiles);
     }
 }
 
@@ -215,7 +221,7 @@ static bool plan_groups(const vk_caps *caps, const nn_gemm *g, const nn_gemm_var
     groups[2] = g->groups && !by_rows ? g->groups : g->sum_batch ? 1 : (uint32_t)nn_gemm_entries(g);
     uint64_t tiles = (uint64_t)row_tiles * column_tiles * groups[2];
     uint64_t turns = p->segments * ((uint64_t)p->terms * v->turns / 64 + 1) + TURNS_AROUND + g->groups;
-    uint32_t wanted = p->terms > SHORT_SUM ? MOST : MOST_SHORT;
+    uint32_t wanted = p->terms > SHORT_SUM && !caches_b(g) ? MOST : MOST_SHORT;
     uint32_t most = caps->type == VK_TYPE_CPU ? clamp(MAX_TURNS / turns, 1, wanted) : 1;
     shape_workgroup(g, p, clamp(tiles / ENOUGH, 1, most), column_tiles, row_tiles);
     if (row_tiles / p->row_tiles >= caps->max_groups[1])

@@ -7,11 +7,11 @@
 
 /* Mirrors shaders/include/gemm_finish.glsl. */
 typedef struct push {
-    uint32_t m, n, k, a_stride, b_stride, c_stride, bias_stride, groups, flags, segments, column_tiles, row_tiles, term,
+    uint32_t m, n, k, a_stride, b_stride, c_stride, bias_stride, groups, segments, column_tiles, row_tiles, term,
         terms, nothing, group_step, first_group;
 } push;
-enum { ADD_BIAS = 1, ACCUMULATE = 2, STORE_EXTRA = 4 };
-enum { SPEC_TYPES = 9, SPEC_EPILOGUE, SPEC_ACTIVATION, SPEC_GATHER, SPEC_VECTOR, SPECS };
+enum { ADD_BIAS = 16, ACCUMULATE = 32, STORE_EXTRA = 64 }; /* beside the epilogue */
+enum { SPEC_TYPES = 9, SPEC_OUTPUT, SPEC_ACTIVATION, SPEC_GATHER, SPEC_VECTOR, SPECS };
 
 enum { SHUFFLE_HEIGHT = 16 };
 
@@ -277,7 +277,8 @@ static void set_specs(vk_dispatch *d, const nn_gemm *g, const nn_gemm_variant *v
 {
     uint32_t *spec = d->spec;
     spec[SPEC_TYPES] = g->a_type | g->b_type << 4 | g->c_type << 8 | g->other_type << 12 | g->extra_type << 16;
-    spec[SPEC_EPILOGUE] = g->epilogue;
+    spec[SPEC_OUTPUT] = g->epilogue | (g->bias.block ? ADD_BIAS : 0) | (g->accumulate ? ACCUMULATE : 0) |
+                        (stores_extra(g) ? STORE_EXTRA : 0);
     spec[SPEC_ACTIVATION] = (uint32_t)g->activation;
     spec[SPEC_GATHER] = g->rows.block != NULL;
     spec[SPEC_VECTOR] = (g->n | g->c_stride | g->bias_stride) % 4 == 0;
@@ -297,8 +298,6 @@ bool nn_gemm_record(vk_device *device, const nn_gemm *g, const nn_gemm_variant *
         .c_stride = g->c_stride,
         .bias_stride = g->bias_stride,
         .groups = g->groups,
-        .flags = (g->bias.block ? ADD_BIAS : 0) | (g->accumulate ? ACCUMULATE : 0) |
-                 (stores_extra(g) ? STORE_EXTRA : 0),
         .segments = nn_gemm_segments(g),
         .term = term,
         .terms = terms,

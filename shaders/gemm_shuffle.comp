@@ -274,7 +274,7 @@ void make_tile(Tile tile)
     uint seen = touch_c(tile) | (HAS_OTHER ? touch_other(tile) : 0) | (TOUCH_B ? touch_b(tile) : 0);
 #endif
     vec4 start = vec4(0);
-    if ((flags & ADD_BIAS) != 0 && column < n)
+    if (ADD_BIAS && column < n)
         start = load_bias((first_group + tile.entry) * bias_stride + column, min(n - column, 4));
     [[unroll]] for (uint r = 0; r < RM; ++r)
         sum[r] = start;

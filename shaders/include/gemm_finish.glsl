@@ -9,7 +9,7 @@
 #include "half.glsl"
 
 layout(constant_id = 9) const uint TYPES = 0;      // enum nn_dtype of A, B, C, other, extra, four bits each
-layout(constant_id = 10) const uint EPILOGUE = 0;  // enum nn_gemm_epilogue
+layout(constant_id = 10) const uint OUTPUT = 0;    // enum nn_gemm_epilogue, and from bit 4 on the flags below
 layout(constant_id = 11) const uint ACTIVATION = 0;
 layout(constant_id = 12) const bool GATHER = false;
 layout(constant_id = 13) const bool VECTOR = false; // N and all strides of outputs are multiples of 4
@@ -17,14 +17,14 @@ layout(constant_id = 13) const bool VECTOR = false; // N and all strides of outp
 const uint A_TYPE = TYPES & 15u, B_TYPE = TYPES >> 4 & 15u;
 const uint C_TYPE = TYPES >> 8 & 15u, OTHER_TYPE = TYPES >> 12 & 15u, EXTRA_TYPE = TYPES >> 16 & 15u;
 const uint NONE = 0, ACTIVATE = 1, GATE = 2, SLOPE = 3, ADD = 4;
-const uint ADD_BIAS = 1, ACCUMULATE = 2, STORE_EXTRA = 4;
+const uint EPILOGUE = OUTPUT & 15u;
+const bool ADD_BIAS = (OUTPUT & 16u) != 0u, ACCUMULATE = (OUTPUT & 32u) != 0u, STORE_EXTRA = (OUTPUT & 64u) != 0u;
 
 layout(push_constant) uniform Push
 {
     uint m, n, k;
     uint a_stride, b_stride, c_stride, bias_stride; // elements from one batch entry or group to the next
     uint groups;                  // 0 where not grouped
-    uint flags;                   // ADD_BIAS, ACCUMULATE, STORE_EXTRA
     uint segments;                // consecutive batch entries summed into one C
     uint column_tiles, row_tiles; // made by one workgroup, one after the other: a workgroup of its own costs a CPU 1 us
     uint term, terms;             // sum over this window of the terms only; see nn/gemm.c
@@ -122,16 +122,15 @@ vec4 apply_epilogue(vec4 v, vec4 other)
 }
 
 const bool HAS_OTHER = EPILOGUE == GATE || EPILOGUE == SLOPE || EPILOGUE == ADD;
-const bool MAY_STORE_EXTRA = EPILOGUE == ACTIVATE || EPILOGUE == GATE;
 
 // Stores the sums, bias added, of `count` (1 to 4) columns of a row; `column` is a multiple of 4.
 void complete(uint entry, uint row, uint column, vec4 v, uint count)
 {
     uint at = entry * c_stride + row * n + column;
-    if (MAY_STORE_EXTRA && (flags & STORE_EXTRA) != 0)
+    if (STORE_EXTRA)
         store_extra(at, v, count);
     v = apply_epilogue(v, HAS_OTHER ? load_other(at, count) : vec4(0));
-    if ((flags & ACCUMULATE) != 0)
+    if (ACCUMULATE)
         v += load_c(at, count);
     store_c(at, v, count);
 }
@@ -139,7 +138,7 @@ void complete(uint entry, uint row, uint column, vec4 v, uint count)
 // The same without the bias, which is added here.
 void finish(uint entry, uint row, uint column, vec4 v, uint count)
 {
-    if ((flags & ADD_BIAS) != 0)
+    if (ADD_BIAS)
         v += load_bias((first_group + entry) * bias_stride + column, count);
     complete(entry, row, column, v, count);
 }
@@ -149,11 +148,11 @@ void complete_eight(uint entry, uint row, uint column, vec4 low, vec4 high)
 {
 #ifdef WIDE
     uint at = entry * c_stride + row * n + column;
-    if (MAY_STORE_EXTRA && (flags & STORE_EXTRA) != 0)
+    if (STORE_EXTRA)
         store_eight_extra(at, mat2x4(low, high));
     mat2x4 other = HAS_OTHER ? load_eight_other(at) : mat2x4(0);
     mat2x4 v = mat2x4(apply_epilogue(low, other[0]), apply_epilogue(high, other[1]));
-    if ((flags & ACCUMULATE) != 0)
+    if (ACCUMULATE)
         v += load_eight_c(at);
     store_eight_c(at, v);
 #endif

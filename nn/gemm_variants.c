@@ -12,6 +12,7 @@ typedef struct push {
 } push;
 enum { ADD_BIAS = 16, ACCUMULATE = 32, STORE_EXTRA = 64 }; /* beside the epilogue */
 enum { SPEC_TYPES = 9, SPEC_OUTPUT, SPEC_ACTIVATION, SPEC_GATHER, SPEC_VECTOR, SPECS };
+enum { SPEC_AHEAD = SPECS }; /* of gemm_shuffle.comp */
 
 enum { SHUFFLE_HEIGHT = 16 };
 
@@ -46,11 +47,12 @@ static bool texel_aligned(enum nn_dtype type, uint32_t row, uint32_t stride)
     return (row | stride) % (16 / nn_dtype_size(type)) == 0;
 }
 
-/* Whether all of B fits in a core's cache. */
+/* Whether all of B that one product of a group or entry reads fits in a core's cache. */
 static bool caches_b(const nn_gemm *g)
 {
     enum { CACHE = 320 << 10 };
-    return (uint64_t)g->n * g->k * nn_dtype_size(g->b_type) <= CACHE;
+    uint64_t sums = g->groups && g->layout == NN_GEMM_TN ? g->groups : 1;
+    return g->n * (g->k / sums) * nn_dtype_size(g->b_type) <= CACHE;
 }
 
 static void shuffle_specialize(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g, vk_dispatch *d)
@@ -71,6 +73,8 @@ static void shuffle_specialize(const vk_caps *caps, const nn_gemm_variant *v, co
         g->layout == NN_GEMM_NN && !caches_b(g),
     };
     memcpy(d->spec, spec, sizeof spec);
+    d->spec[SPEC_AHEAD] = v->wide && d->groups[0] == 1;
+    d->specs = SPEC_AHEAD + 1;
     d->subgroup = caps->subgroup_control ? caps->subgroup_size : 0;
 }
 

@@ -22,6 +22,7 @@ layout(constant_id = 5) const bool A_ALIGNED = true; // rows of A, and what lies
 layout(constant_id = 6) const bool B_ALIGNED = true;
 layout(constant_id = 7) const bool EIGHTS = false;   // N and all strides of outputs are multiples of 8; needs WIDE
 layout(constant_id = 8) const bool TOUCH_B = false;  // see touch_b()
+layout(constant_id = 14) const bool AHEAD = false;   // a workgroup makes whole rows of tiles: see TOUCH_TILE
 
 layout(binding = 0) uniform usamplerBuffer a;
 layout(binding = 1) uniform usamplerBuffer b;
@@ -232,7 +233,8 @@ void store(Tile tile, uint column)
 
 #ifdef WIDE
 // Reads something of every cache line of a matrix like C that this tile goes to: the lines come while the sums are made,
-// where a store, or the read of an epilogue, would wait for each.
+// where a store, or the read of an epilogue, would wait for each. AHEAD: as many lines of the next row of tiles, one
+// behind the other in memory from tile to tile, which a CPU foresees.
 #define TOUCH_TILE(NAME, texels, TYPE) \
     uint touch_##NAME(Tile tile) \
     { \
@@ -240,8 +242,10 @@ void store(Tile tile, uint column)
         uint seen = 0; \
         [[unroll]] for (uint first = 0; first < RM * LINES; first += SG) { \
             uint index = first + gl_SubgroupInvocationID, row = min(tile.row + index / LINES, m - 1); \
-            uint at = tile.entry * c_stride + row * n + min(tile.column + index % LINES * LINE, n - 1); \
-            seen |= texelFetch(texels, int(at / texel_values(TYPE))).x; \
+            uint at = row * n + min(tile.column + index % LINES * LINE, n - 1); \
+            if (AHEAD) \
+                at = min((tile.row + RM) * n + RM * tile.column + index * LINE, m * n - 1); \
+            seen |= texelFetch(texels, int((tile.entry * c_stride + at) / texel_values(TYPE))).x; \
         } \
         return seen; \
     }

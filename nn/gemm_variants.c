@@ -12,7 +12,7 @@ typedef struct push {
 } push;
 enum { ADD_BIAS = 16, ACCUMULATE = 32, STORE_EXTRA = 64 }; /* beside the epilogue */
 enum { SPEC_TYPES = 9, SPEC_OUTPUT, SPEC_ACTIVATION, SPEC_GATHER, SPEC_VECTOR, SPECS };
-enum { SPEC_AHEAD = SPECS }; /* of gemm_shuffle.comp */
+enum { SPEC_AHEAD = SPECS, SPEC_WHOLE }; /* of gemm_shuffle.comp */
 
 enum { SHUFFLE_HEIGHT = 16 };
 
@@ -74,7 +74,8 @@ static void shuffle_specialize(const vk_caps *caps, const nn_gemm_variant *v, co
     };
     memcpy(d->spec, spec, sizeof spec);
     d->spec[SPEC_AHEAD] = v->wide && d->groups[0] == 1;
-    d->specs = SPEC_AHEAD + 1;
+    d->spec[SPEC_WHOLE] = g->k % terms == 0 && !(g->groups && g->layout == NN_GEMM_TN);
+    d->specs = SPEC_WHOLE + 1;
     d->subgroup = caps->subgroup_control ? caps->subgroup_size : 0;
 }
 

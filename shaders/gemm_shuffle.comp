@@ -23,6 +23,7 @@ layout(constant_id = 6) const bool B_ALIGNED = true;
 layout(constant_id = 7) const bool EIGHTS = false;   // N and all strides of outputs are multiples of 8; needs WIDE
 layout(constant_id = 8) const bool TOUCH_B = false;  // see touch_b()
 layout(constant_id = 14) const bool AHEAD = false;   // a workgroup makes whole rows of tiles: see TOUCH_TILE
+layout(constant_id = 15) const bool WHOLE = false;   // no turn has terms beyond the end
 
 layout(binding = 0) uniform usamplerBuffer a;
 layout(binding = 1) uniform usamplerBuffer b;
@@ -83,7 +84,7 @@ void fetch_a(uint start[A_FETCHES], uint i, uint end)
             continue;
         }
         uvec4 texel = texelFetch(a, int(at / A_RUN));
-        if (LAYOUT == TN || a_term(f) > 0)
+        if (!WHOLE && (LAYOUT == TN || a_term(f) > 0))
             texel = term < end ? texel : uvec4(0);
         [[unroll]] for (uint part = 0; part < A_RUN / 4; ++part)
             av[f * (A_RUN / 4) + part] = texel_part(A_TYPE, texel, part > 0);
@@ -102,7 +103,7 @@ void fetch_b_columns(uint start[4], uint i, uint end)
             uint term = i + t;
             uvec4 texel = uvec4(0);
             if (B_ALIGNED)
-                texel = texelFetch(b, int((start[j] + (t > 0 ? min(term, end - B_RUN) : term)) / B_RUN));
+                texel = texelFetch(b, int((start[j] + (t > 0 && !WHOLE ? min(term, end - B_RUN) : term)) / B_RUN));
             [[unroll]] for (uint part = 0; part < B_RUN / 4; ++part) {
                 vec4 v = B_ALIGNED ? texel_part(B_TYPE, texel, part > 0)
                                    : before(end, term, fetch_any_b(start[j] + min(term, end - 1)));
@@ -123,7 +124,7 @@ void load_row_numbers(uint i, uint last)
 
 uint b_row(uint i, uint t, uint last)
 {
-    return LAYOUT == TN && GATHER ? subgroupShuffle(row_numbers[t / SG], t % SG) : min(i + t, last);
+    return LAYOUT == TN && GATHER ? subgroupShuffle(row_numbers[t / SG], t % SG) : WHOLE ? i + t : min(i + t, last);
 }
 
 // NN and TN, four columns from `start` on. A texel of eight columns serves two neighbouring lanes: each fetches one of
@@ -232,43 +233,7 @@ void store(Tile tile, uint column)
 }
 
 #ifdef WIDE
-// Reads something of every cache line of a matrix like C that this tile goes to: the lines come while the sums are made,
-// where a store, or the read of an epilogue, would wait for each. AHEAD: as many lines of the next row of tiles, one
-// behind the other in memory from tile to tile, which a CPU foresees.
-#define TOUCH_TILE(NAME, texels, TYPE) \
-    uint touch_##NAME(Tile tile) \
-    { \
-        const uint LINE = 4 * texel_values(TYPE), LINES = (WIDTH + LINE - 1) / LINE; \
-        uint seen = 0; \
-        [[unroll]] for (uint first = 0; first < RM * LINES; first += SG) { \
-            uint index = first + gl_SubgroupInvocationID, row = min(tile.row + index / LINES, m - 1); \
-            uint at = row * n + min(tile.column + index % LINES * LINE, n - 1); \
-            if (AHEAD) \
-                at = min((tile.row + RM) * n + RM * tile.column + index * LINE, m * n - 1); \
-            seen |= texelFetch(texels, int((tile.entry * c_stride + at) / texel_values(TYPE))).x; \
-        } \
-        return seen; \
-    }
-TOUCH_TILE(c, c_texels, C_TYPE)
-TOUCH_TILE(other, other_texels, OTHER_TYPE)
-
-uint touched_entry = ~0u;
-
-// NN: likewise all rows of the columns of B that a workgroup's tiles share, before the first tile of an entry: they lie
-// too far apart for a CPU to see what comes next.
-uint touch_b(Tile tile)
-{
-    const uint LINE = 4 * texel_values(B_TYPE), LINES = (WIDTH + LINE - 1) / LINE, FETCHES = 8;
-    bool fresh = tile.entry != touched_entry;
-    uint base = tile.entry * b_stride + min(tile.column + gl_SubgroupInvocationID % LINES * LINE, n - 1), seen = 0;
-    touched_entry = tile.entry;
-    for (uint i = fresh ? tile.k : tile.k_end; i < tile.k_end; i += FETCHES * SG / LINES)
-        [[unroll]] for (uint f = 0; f < FETCHES; ++f) {
-            uint row = min(i + (f * SG + gl_SubgroupInvocationID) / LINES, tile.k_end - 1);
-            seen |= texelFetch(b, int((base + row * n) / texel_values(B_TYPE))).x;
-        }
-    return seen;
-}
+#include "gemm_touch.glsl"
 #endif
 
 void make_tile(Tile tile)

@@ -60,7 +60,7 @@ static bool backward(nn_exec *x, const nn_node *n)
     int64_t tokens = y->shape[0], top_k = y->shape[1], cols = nn_cols(y);
     bool accumulate;
     nn_row_bind dy = nn_row_din(nn_din_bind(x, n->in[0], &accumulate), y, top_k * cols);
-    uint32_t push[] = {(uint32_t)tokens, accumulate};
+    uint32_t push = (uint32_t)tokens;
     return nn_launch_rows(nn_device(x), &(nn_launch){
         .kernel = "diversity_backward",
         .rows = tokens,
@@ -69,8 +69,8 @@ static bool backward(nn_exec *x, const nn_node *n)
         .reduce = true,
         .bind = {nn_row_in(y, top_k * cols), {nn_read_bind(n->out[OUT_PRODUCTS]), (uint64_t)(top_k * top_k) * 4},
                  {nn_dout_bind(n->out[OUT_LOSS]), 0}, dy, nn_row_old(dy, accumulate)},
-        .spec = {(uint32_t)top_k},
-        .push = push,
+        .spec = {(uint32_t)top_k, accumulate},
+        .push = &push,
         .push_bytes = sizeof push,
         .flops = flops(n),
     });

@@ -47,7 +47,6 @@ static bool backward(nn_exec *x, const nn_node *n)
     uint64_t stride = (uint64_t)cols * 4;
     bool accumulate;
     vk_bind dx = nn_din_bind(x, n->in[0], &accumulate);
-    uint32_t push = accumulate;
     return nn_launch_rows(nn_device(x), &(nn_launch){
         .kernel = "softmax_backward",
         .rows = nn_rows(n->in[0]),
@@ -56,8 +55,7 @@ static bool backward(nn_exec *x, const nn_node *n)
         .reduce = true,
         .bind = {{nn_read_bind(n->out[0]), stride, true}, {nn_dout_bind(n->out[0]), stride, true}, {dx, stride},
                  nn_old_values(dx, stride, accumulate)},
-        .push = &push,
-        .push_bytes = sizeof push,
+        .spec = {accumulate},
         .flops = 4.0 * (double)nn_count(n->in[0]),
     });
 }

@@ -15,8 +15,11 @@ float product(uint token, bool inside, uint i, uint j)
 {
     uint a = (token * TOP_K + i) * units, b = (token * TOP_K + j) * units;
     float sum = 0.0;
-    for (uint u = row_lane(); u < (inside ? units : 0u); u += LANES)
-        sum += unit_sum(mul(load_y(a + u), load_y(b + u)));
+    uint u = row_lane(), end = inside ? units : 0u;
+    if (u < end)
+        do
+            sum += unit_sum(mul(load_y(a + u), load_y(b + u)));
+        while ((u += LANES) < end);
     sum = row_sum(sum);
     if (inside && row_lane() == 0u) {
         gram[(token * TOP_K + i) * TOP_K + j] = sum;

@@ -3,10 +3,11 @@
 // Backward of diversity.comp (specification 3.5): dy_i += (g_i - n_i (n_i . g_i)) / |y_i| with n = y / |y| and
 // g_i = d 2 / (T K^2) sum over j != i of n_j. A winner of norm up to 1e-12 gets nothing (3.6). LANES invocations per
 // token.
-#define PUSH_FIELDS uint tokens, accumulate;
+#define PUSH_FIELDS uint tokens;
 #include "rows.glsl"
 
 layout(constant_id = 3) const uint TOP_K = 2;
+layout(constant_id = 4) const bool ACCUMULATE = false;
 
 VALUES_IN(0, y)                                                         // [T, K, C]
 layout(std430, binding = 1) readonly buffer Products { float gram[]; }; // [T, K, K]
@@ -30,7 +31,10 @@ void main()
         for (uint j = 0u; j < TOP_K; j++)
             along[i] += j == i ? 0.0 : gram[(token * TOP_K + i) * TOP_K + j] * (inverse[i] * inverse[j]);
     }
-    for (uint u = row_lane(); u < units; u += LANES) {
+    uint u = row_lane();
+    if (u >= units)
+        return;
+    do {
         Unit n[TOP_K];
         Unit sum = unit_of(0.0);
         for (uint i = 0u; i < TOP_K; i++) {
@@ -38,6 +42,6 @@ void main()
             sum += n[i];
         }
         for (uint i = 0u; i < TOP_K; i++)
-            add_dy((token * TOP_K + i) * units + u, factor[i] * (sum - along[i] * n[i]), accumulate != 0u);
-    }
+            add_dy((token * TOP_K + i) * units + u, factor[i] * (sum - along[i] * n[i]), ACCUMULATE);
+    } while ((u += LANES) < units);
 }

@@ -27,9 +27,9 @@ typedef struct nn_bench_moe_result {
 } nn_bench_moe_result;
 
 /* Times passes over the same random tokens: the tape is built, run, submitted and waited for; gradients of sum(output)
- * and the weighted losses go to the parameters and the tokens. `runs` (5 or more) passes of each kind that
- * competes and three times as many of the others, after two that are not counted; the kinds take turns, so that what disturbs the machine disturbs all. A kind whose result is NULL is left
- * out. */
+ * and the weighted losses go to the parameters and the tokens. `runs` (5 or more) passes of each kind that competes and
+ * three times as many of the others, after two that are not counted; the kinds take turns, so that what disturbs the
+ * machine disturbs all. A kind whose result is NULL is left out. */
 bool nn_bench_moe(vk_device *device, const nn_bench_moe_shape *shape, int runs,
                   nn_bench_moe_result *const result[NN_BENCH_MOE_KINDS]);
 

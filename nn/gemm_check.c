@@ -2,11 +2,10 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "base/half.h"
 #include "base/memory.h"
 #include "nn/bench.h"
+#include "nn/dtype.h"
 #include "nn/gemm_internal.h"
 
 /* ---- comparing --------------------------------------------------------------------------------------------------- */
@@ -15,24 +14,21 @@ enum { PART = 1 << 18 }; /* elements read at once */
 
 /* Two results, a part at a time. */
 typedef struct parts {
-    uint32_t got[PART], expected[PART]; /* words of them */
+    float got[PART], expected[PART];
+    uint16_t halves[PART]; /* as read, where the values have 16 bits */
 } parts;
 
-static double value_of(const uint32_t *words, enum nn_dtype type, uint64_t i)
-{
-    float single;
-    uint16_t half;
-    if (type == NN_F32)
-        return memcpy(&single, words + i, sizeof single), single;
-    memcpy(&half, (const char *)words + i * sizeof half, sizeof half);
-    return type == NN_F16 ? cs_f16_value(half) : cs_bf16_value(half);
-}
-
-static bool read_part(vk_device *device, vk_range range, enum nn_dtype type, uint64_t from, uint64_t count,
-                      uint32_t *words)
+static bool read_part(vk_device *device, vk_range range, enum nn_dtype type, uint64_t from, uint64_t count, parts *p,
+                      float *values)
 {
     uint64_t size = nn_dtype_size(type), bytes = (count * size + 3) / 4 * 4;
-    return vk_read(device, (vk_range){range.block, range.offset + from * size, bytes}, words, bytes);
+    vk_range part = {range.block, range.offset + from * size, bytes};
+    if (!nn_is_half(type))
+        return vk_read(device, part, values, bytes);
+    if (!vk_read(device, part, p->halves, bytes))
+        return false;
+    nn_widen(type, p->halves, count, values);
+    return true;
 }
 
 static double relative(double got, double expected, double typical)
@@ -43,15 +39,15 @@ static double relative(double got, double expected, double typical)
     return isfinite(x) && isfinite(typical) ? x : INFINITY;
 }
 
-static bool add_squares(vk_device *device, vk_range range, enum nn_dtype type, uint64_t elements, uint32_t *words,
+static bool add_squares(vk_device *device, vk_range range, enum nn_dtype type, uint64_t elements, parts *p,
                         double *sum)
 {
     for (uint64_t from = 0; from < elements; from += PART) {
         uint64_t count = elements - from < PART ? elements - from : PART;
-        if (!read_part(device, range, type, from, count, words))
+        if (!read_part(device, range, type, from, count, p, p->expected))
             return false;
         for (uint64_t i = 0; i < count; i++)
-            *sum += value_of(words, type, i) * value_of(words, type, i);
+            *sum += (double)p->expected[i] * p->expected[i];
     }
     return true;
 }
@@ -61,11 +57,11 @@ static bool find_largest(vk_device *device, vk_range got, vk_range expected, enu
 {
     for (uint64_t from = 0; from < elements; from += PART) {
         uint64_t count = elements - from < PART ? elements - from : PART;
-        if (!read_part(device, got, type, from, count, p->got) ||
-            !read_part(device, expected, type, from, count, p->expected))
+        if (!read_part(device, got, type, from, count, p, p->got) ||
+            !read_part(device, expected, type, from, count, p, p->expected))
             return false;
         for (uint64_t i = 0; i < count; i++)
-            *largest = fmax(*largest, relative(value_of(p->got, type, i), value_of(p->expected, type, i), typical));
+            *largest = fmax(*largest, relative(p->got[i], p->expected[i], typical));
     }
     return true;
 }
@@ -76,7 +72,7 @@ bool nn_gemm_difference(vk_device *device, vk_range got, vk_range expected, enum
     parts *p = cs_alloc(1, sizeof *p, "two results of a matrix product");
     double squares = 0;
     *difference = 0;
-    bool ok = p && add_squares(device, expected, type, elements, p->expected, &squares) &&
+    bool ok = p && add_squares(device, expected, type, elements, p, &squares) &&
               find_largest(device, got, expected, type, elements, sqrt(squares / (double)elements), p, difference);
     free(p);
     return ok;

@@ -213,10 +213,11 @@ static uint32_t group_step(uint32_t groups)
 }
 
 /* Splits the tiles among workgroups. A CPU driver pays for each workgroup about what a tile of 64 terms costs, so there
- * one makes several neighbouring tiles, as long as there are enough workgroups for many cores. */
+ * one makes several neighbouring tiles, as long as there are enough workgroups for many cores: many where their sums are
+ * short, and where B is cached, so that whole rows of tiles are made. */
 static bool plan_groups(const vk_caps *caps, const nn_gemm *g, const nn_gemm_variant *v, push *p, uint32_t groups[3])
 {
-    enum { ENOUGH = 64, MOST = 8, MOST_SHORT = 16, SHORT_SUM = 128 };
+    enum { ENOUGH = 64, MOST = 8, MANY = 16, SHORT_SUM = 128 };
     uint32_t height = v->height, width = v->texel ? 4 * caps->subgroup_size : v->width;
     bool by_rows = g->groups && g->layout != NN_GEMM_TN;
     /* A group's last tile may be a partial one: at most groups - 1 tiles more than without groups. */
@@ -226,7 +227,7 @@ static bool plan_groups(const vk_caps *caps, const nn_gemm *g, const nn_gemm_var
     groups[2] = g->groups && !by_rows ? g->groups : g->sum_batch ? 1 : (uint32_t)nn_gemm_entries(g);
     uint64_t tiles = (uint64_t)row_tiles * column_tiles * groups[2];
     uint64_t turns = p->segments * ((uint64_t)p->terms * v->turns / 64 + 1) + TURNS_AROUND + g->groups;
-    uint32_t wanted = p->terms > SHORT_SUM && !caches_b(g) ? MOST : MOST_SHORT;
+    uint32_t wanted = p->terms > SHORT_SUM && !caches_b(g) ? MOST : MANY;
     uint32_t most = caps->type == VK_TYPE_CPU ? clamp(MAX_TURNS / turns, 1, wanted) : 1;
     shape_workgroup(g, p, clamp(tiles / ENOUGH, 1, most), column_tiles, row_tiles);
     if (row_tiles / p->row_tiles >= caps->max_groups[1])

@@ -70,8 +70,8 @@ static bool run_products_of(session *s, const uint32_t *size)
         int count = 0;
         for (uint32_t groups = 0; groups <= GROUPS; groups += GROUPS)
             for (int layout = NN_GEMM_NT; layout <= NN_GEMM_TN; layout++)
-                products[count++] = (nn_bench_product){(enum nn_gemm_layout)layout, types[type], size[0], size[1], size[2],
-                                                       groups};
+                products[count++] = (nn_bench_product){(enum nn_gemm_layout)layout, types[type], size[0], size[1],
+                                                       size[2], groups};
         if (!nn_bench_gemm(&s->bench, products, count, t))
             return false;
         for (int i = 0; i < count; i++)

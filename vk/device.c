@@ -131,7 +131,7 @@ static void describe(const vk_device *device)
 }
 
 /* What cooperative matrices are enabled by; lives as long as the chain that it is linked into. */
-struct matrix_features {
+struct enabled_matrices {
     VkPhysicalDeviceCooperativeMatrixFeaturesKHR matrix;
     VkPhysicalDeviceShaderBfloat16FeaturesKHR bfloat16;
     VkPhysicalDeviceCooperativeMatrix2FeaturesNV matrix2;
@@ -145,11 +145,11 @@ static void link_feature(VkPhysicalDeviceVulkan12Features *v12, void *feature)
 }
 
 /* Links the features of the matrices that were probed behind v12 and returns how many extensions it has named. */
-static uint32_t enable_matrices(const vk_caps *caps, struct matrix_features *f, VkPhysicalDeviceVulkan12Features *v12,
+static uint32_t enable_matrices(const vk_caps *caps, struct enabled_matrices *f, VkPhysicalDeviceVulkan12Features *v12,
                                 const char **extensions)
 {
     uint32_t count = 0;
-    *f = (struct matrix_features){
+    *f = (struct enabled_matrices){
         .matrix = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_COOPERATIVE_MATRIX_FEATURES_KHR,
                    .cooperativeMatrix = VK_TRUE},
         .bfloat16 = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_BFLOAT16_FEATURES_KHR,
@@ -211,7 +211,7 @@ static bool create_device(vk_device *device)
         extensions[extension_count++] = VK_EXT_CALIBRATED_TIMESTAMPS_EXTENSION_NAME;
     if (vk_has_extension(&device->api, device->physical, "VK_KHR_portability_subset"))
         extensions[extension_count++] = "VK_KHR_portability_subset";
-    struct matrix_features matrices;
+    struct enabled_matrices matrices;
     extension_count += enable_matrices(caps, &matrices, &v12, extensions + extension_count);
     VkDeviceCreateInfo info = {
         .sType = VK_STRUCTURE_TYPE_DEVICE_CREATE_INFO,

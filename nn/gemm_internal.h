@@ -22,6 +22,21 @@ struct nn_gemm_variant {
     void (*specialize)(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g, vk_dispatch *d);
 };
 
+/* Specialization constants of all kernels, which mirror shaders/include/gemm_finish.glsl; their own lie before and
+ * behind these. */
+enum {
+    NN_GEMM_SPEC_TYPES = 9,
+    NN_GEMM_SPEC_OUTPUT,
+    NN_GEMM_SPEC_ACTIVATION,
+    NN_GEMM_SPEC_GATHER,
+    NN_GEMM_SPEC_VECTOR,
+    NN_GEMM_SPECS
+};
+
+/* For the table: the kernel for CPU drivers (nn/gemm_shuffle.c). */
+bool nn_gemm_shuffle_suits(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g);
+void nn_gemm_shuffle_specialize(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g, vk_dispatch *d);
+
 /* For the table: the kernels that share slices through shared memory (nn/gemm_tiles.c). */
 bool nn_gemm_tiled_suits(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g);
 void nn_gemm_tiled_specialize(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g, vk_dispatch *d);
@@ -37,6 +52,13 @@ typedef struct nn_gemm_extents {
     uint64_t a, b, c, bias, rows, offsets;
 } nn_gemm_extents;
 nn_gemm_extents nn_gemm_extents_of(const nn_gemm *g);
+
+/* Whether a workgroup of several tiles had best make whole rows of them: where a core's cache holds all of B that one
+ * product of a group or entry reads, or half of it and each row can end in a narrow tile. */
+bool nn_gemm_makes_rows(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g);
+
+/* Whole texels for so many elements: what lies behind the last one belongs to the same allocation. */
+uint64_t nn_texel_bytes(uint64_t elements, enum nn_dtype type);
 
 /* Batch entries, at least 1; those summed into each C. */
 uint64_t nn_gemm_entries(const nn_gemm *g);

@@ -11,75 +11,11 @@ typedef struct push {
         terms, nothing, group_step, first_group;
 } push;
 enum { ADD_BIAS = 16, ACCUMULATE = 32, STORE_EXTRA = 64 }; /* beside the epilogue */
-enum { SPEC_TYPES = 9, SPEC_OUTPUT, SPEC_ACTIVATION, SPEC_GATHER, SPEC_VECTOR, SPECS };
-enum { SPEC_AHEAD = SPECS, SPEC_WHOLE }; /* of gemm_shuffle.comp */
-
-enum { SHUFFLE_HEIGHT = 16 };
 
 /* ---- the table --------------------------------------------------------------------------------------------------- */
 
-bool nn_texel_fits(const vk_caps *caps, vk_range range, uint64_t bytes)
-{
-    return range.offset % caps->texel_align == 0 && bytes % 16 == 0 && bytes / 16 <= caps->max_texel_elements;
-}
-
-/* Texels of a whole number: what lies behind the last value belongs to the same allocation. */
-static uint64_t texel_bytes(uint64_t elements, enum nn_dtype type)
-{
-    return (elements * nn_dtype_size(type) + 15) / 16 * 16;
-}
-
-/* On CPU drivers. The wide one reads C and `other` as texels too. */
-static bool shuffle_suits(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g)
-{
-    nn_gemm_extents e = nn_gemm_extents_of(g);
-    if (v->wide && !(caps->int64 && nn_texel_fits(caps, g->c, texel_bytes(e.c, g->c_type)) &&
-                     nn_texel_fits(caps, g->other, texel_bytes(e.c, g->other_type))))
-        return false;
-    return caps->type == VK_TYPE_CPU && caps->subgroup_shuffle && SHUFFLE_HEIGHT % caps->subgroup_size == 0 && g->m &&
-           nn_texel_fits(caps, g->a, texel_bytes(e.a, g->a_type)) &&
-           nn_texel_fits(caps, g->b, texel_bytes(e.b, g->b_type));
-}
-
-/* Whether all of these lengths and distances are whole texels. */
-static bool texel_aligned(enum nn_dtype type, uint32_t row, uint32_t stride)
-{
-    return (row | stride) % (16 / nn_dtype_size(type)) == 0;
-}
-
-/* Whether all of B that one product of a group or entry reads fits in a core's cache. */
-static bool caches_b(const nn_gemm *g)
-{
-    enum { CACHE = 320 << 10 };
-    uint64_t sums = g->groups && g->layout == NN_GEMM_TN ? g->groups : 1;
-    return g->n * (g->k / sums) * nn_dtype_size(g->b_type) <= CACHE;
-}
-
-static void shuffle_specialize(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g, vk_dispatch *d)
-{
-    enum { SUMS_IN_REGISTERS = 6, LONG_ROW = 4096 }; /* rows of sums, with what else a CPU's registers have to hold */
-    uint32_t strides = g->c_stride | g->bias_stride;
-    /* Long rows of A and B map to few places of a CPU's cache: there a turn takes whole cache lines of them. */
-    uint32_t terms = g->layout == NN_GEMM_NT && g->k * nn_dtype_size(g->b_type) >= LONG_ROW ? 16 : 8;
-    const uint32_t spec[] = {
-        caps->subgroup_size,
-        g->layout,
-        v->height,
-        SUMS_IN_REGISTERS,
-        terms,
-        texel_aligned(g->a_type, g->layout == NN_GEMM_TN ? g->m : g->k, g->a_stride),
-        texel_aligned(g->b_type, g->layout == NN_GEMM_NT ? g->k : g->n, g->b_stride),
-        v->wide && (g->n | strides) % 8 == 0,
-        g->layout == NN_GEMM_NN && !caches_b(g),
-    };
-    memcpy(d->spec, spec, sizeof spec);
-    d->spec[SPEC_AHEAD] = v->wide && d->groups[0] == 1;
-    d->spec[SPEC_WHOLE] = g->k % terms == 0 && !(g->groups && g->layout == NN_GEMM_TN);
-    d->specs = SPEC_WHOLE + 1;
-    d->subgroup = caps->subgroup_control ? caps->subgroup_size : 0;
-}
-
-#define SHUFFLE .suits = shuffle_suits, .specialize = shuffle_specialize
+#define SHUFFLE \
+    .texel = true, .height = 16, .suits = nn_gemm_shuffle_suits, .specialize = nn_gemm_shuffle_specialize
 #define MATRIX \
     .kernel = "gemm_coopmat_f16", .suits = nn_gemm_matrix_suits, .pays = nn_gemm_tiles_pay, \
     .specialize = nn_gemm_matrix_specialize
@@ -92,9 +28,8 @@ static void shuffle_specialize(const vk_caps *caps, const nn_gemm_variant *v, co
 
 /* Which variant a device gets: the first that suits and pays and is proven. The last runs everywhere. */
 static const nn_gemm_variant variants[] = {
-    {"gemm_shuffle_wide", "gemm_shuffle_wide", .texel = true, .wide = true, .height = SHUFFLE_HEIGHT, .turns = 10,
-     SHUFFLE},
-    {"gemm_shuffle", "gemm_shuffle", .texel = true, .height = SHUFFLE_HEIGHT, .turns = 8, SHUFFLE},
+    {"gemm_shuffle_wide", "gemm_shuffle_wide", .wide = true, .turns = 10, SHUFFLE},
+    {"gemm_shuffle", "gemm_shuffle", .turns = 8, SHUFFLE},
     {"gemm_coopmat2_256", .height = 128, .width = 256, .depth = 64, .invocations = 256, .turns = 70, WORKGROUP},
     {"gemm_coopmat2_128", .height = 128, .width = 128, .depth = 64, .invocations = 256, .turns = 70, WORKGROUP},
     {"gemm_coopmat2_64", .height = 64, .width = 64, .depth = 64, .invocations = 128, .turns = 70, WORKGROUP},
@@ -184,11 +119,11 @@ static uint32_t even_share(uint32_t tiles, uint64_t most)
     return ceil_div(tiles, ceil_div(tiles, clamp(most, 1, tiles)));
 }
 
-/* Shares `most` tiles of one workgroup out between columns and rows: along the columns where all of B is cached, then
- * A's rows are read once; else along the rows, then B's columns are. */
-static void shape_workgroup(const nn_gemm *g, push *p, uint64_t most, uint32_t column_tiles, uint32_t row_tiles)
+/* Shares `most` tiles of one workgroup out between columns and rows: along the columns, then A's rows are read once, or
+ * along the rows, then B's columns are. */
+static void shape_workgroup(push *p, bool rows_first, uint64_t most, uint32_t column_tiles, uint32_t row_tiles)
 {
-    if (caches_b(g)) {
+    if (rows_first) {
         p->column_tiles = even_share(column_tiles, most);
         p->row_tiles = even_share(row_tiles, most / p->column_tiles);
     } else {
@@ -227,9 +162,10 @@ static bool plan_groups(const vk_caps *caps, const nn_gemm *g, const nn_gemm_var
     groups[2] = g->groups && !by_rows ? g->groups : g->sum_batch ? 1 : (uint32_t)nn_gemm_entries(g);
     uint64_t tiles = (uint64_t)row_tiles * column_tiles * groups[2];
     uint64_t turns = p->segments * ((uint64_t)p->terms * v->turns / 64 + 1) + TURNS_AROUND + g->groups;
-    uint32_t wanted = p->terms > SHORT_SUM && !caches_b(g) ? MOST : MANY;
+    bool makes_rows = nn_gemm_makes_rows(caps, v, g);
+    uint32_t wanted = p->terms > SHORT_SUM && !makes_rows ? MOST : MANY;
     uint32_t most = caps->type == VK_TYPE_CPU ? clamp(MAX_TURNS / turns, 1, wanted) : 1;
-    shape_workgroup(g, p, clamp(tiles / ENOUGH, 1, most), column_tiles, row_tiles);
+    shape_workgroup(p, makes_rows, clamp(tiles / ENOUGH, 1, most), column_tiles, row_tiles);
     if (row_tiles / p->row_tiles >= caps->max_groups[1])
         p->row_tiles = ceil_div(row_tiles, caps->max_groups[1]);
     groups[0] = ceil_div(column_tiles, p->column_tiles);
@@ -250,7 +186,7 @@ static bool stores_extra(const nn_gemm *g)
 static void add_bind(vk_dispatch *d, vk_range range, uint64_t elements, enum nn_dtype type, uint32_t access)
 {
     if (range.block && access & VK_TEXEL)
-        range.size = texel_bytes(elements, type);
+        range.size = nn_texel_bytes(elements, type);
     else if (range.block)
         range.size = (elements * nn_dtype_size(type) + 3) / 4 * 4;
     d->bind[d->binds++] = (vk_bind){range, access};
@@ -282,13 +218,13 @@ static void set_binds(vk_dispatch *d, const nn_gemm *g, const nn_gemm_variant *v
 static void set_specs(vk_dispatch *d, const nn_gemm *g, const nn_gemm_variant *v, const vk_caps *caps)
 {
     uint32_t *spec = d->spec;
-    spec[SPEC_TYPES] = g->a_type | g->b_type << 4 | g->c_type << 8 | g->other_type << 12 | g->extra_type << 16;
-    spec[SPEC_OUTPUT] = g->epilogue | (g->bias.block ? ADD_BIAS : 0) | (g->accumulate ? ACCUMULATE : 0) |
+    spec[NN_GEMM_SPEC_TYPES] = g->a_type | g->b_type << 4 | g->c_type << 8 | g->other_type << 12 | g->extra_type << 16;
+    spec[NN_GEMM_SPEC_OUTPUT] = g->epilogue | (g->bias.block ? ADD_BIAS : 0) | (g->accumulate ? ACCUMULATE : 0) |
                         (stores_extra(g) ? STORE_EXTRA : 0);
-    spec[SPEC_ACTIVATION] = (uint32_t)g->activation;
-    spec[SPEC_GATHER] = g->rows.block != NULL;
-    spec[SPEC_VECTOR] = (g->n | g->c_stride | g->bias_stride) % 4 == 0;
-    d->specs = SPECS;
+    spec[NN_GEMM_SPEC_ACTIVATION] = (uint32_t)g->activation;
+    spec[NN_GEMM_SPEC_GATHER] = g->rows.block != NULL;
+    spec[NN_GEMM_SPEC_VECTOR] = (g->n | g->c_stride | g->bias_stride) % 4 == 0;
+    d->specs = NN_GEMM_SPECS;
     v->specialize(caps, v, g, d);
 }
 

@@ -448,6 +448,44 @@ static void test_16_bits(void **state)
             }
 }
 
+/* Few columns, and few behind whole tiles, in so many rows that a workgroup makes whole rows of tiles: gemm_shuffle has
+ * narrower ones for these. */
+static void test_narrow_tiles(void **state)
+{
+    static const struct {
+        enum nn_gemm_layout layout;
+        uint32_t n;
+        enum how how;
+        enum nn_gemm_epilogue epilogue;
+        enum nn_dtype operands, result;
+        bool gather, accumulate;
+    } rows[] = {
+        {NN_GEMM_NT, 40, PLAIN, NN_GEMM_NONE, NN_F32, NN_F32, false, true},
+        {NN_GEMM_NT, 48, GROUPED, NN_GEMM_GATE, NN_BF16, NN_BF16, true, false},
+        {NN_GEMM_NT, 16, BATCHED, NN_GEMM_NONE, NN_F32, NN_F32, false, false},
+        {NN_GEMM_NT, 8, PLAIN, NN_GEMM_NONE, NN_F16, NN_F16, true, false},
+        {NN_GEMM_NN, 40, GROUPED, NN_GEMM_SLOPE, NN_F32, NN_F32, false, false},
+        {NN_GEMM_NN, 48, PLAIN, NN_GEMM_ADD, NN_F16, NN_F32, false, true},
+        {NN_GEMM_NN, 16, GROUPED, NN_GEMM_ACTIVATE, NN_F32, NN_F32, false, false},
+        {NN_GEMM_NN, 8, PLAIN, NN_GEMM_NONE, NN_BF16, NN_F32, false, false},
+        {NN_GEMM_TN, 40, GROUPED, NN_GEMM_NONE, NN_BF16, NN_F32, true, false},
+        {NN_GEMM_TN, 48, SUMMED, NN_GEMM_NONE, NN_F32, NN_F32, false, true},
+        {NN_GEMM_TN, 16, PLAIN, NN_GEMM_NONE, NN_F16, NN_F32, true, false},
+        {NN_GEMM_TN, 8, GROUPED, NN_GEMM_NONE, NN_F32, NN_F32, false, false},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        nn_gemm g = {.layout = rows[i].layout, .m = 1040, .n = rows[i].n, .k = 40,
+                     .a_type = rows[i].operands, .b_type = rows[i].operands, .c_type = rows[i].result,
+                     .epilogue = rows[i].epilogue, .activation = NN_SILU, .other_type = rows[i].result,
+                     .extra_type = rows[i].result, .accumulate = rows[i].accumulate};
+        trial t = make_trial_of(g, rows[i].how, rows[i].gather);
+        make_reference(&t);
+        run_trial(&t, NULL);
+        free_trial(&t);
+    }
+}
+
 /* Many tiles, by every variant that suits. */
 static void test_many_tiles(void **state)
 {
@@ -595,6 +633,7 @@ int main(void)
         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_epilogues),
         cmocka_unit_test(test_16_bits),
+        cmocka_unit_test(test_narrow_tiles),
         cmocka_unit_test(test_many_tiles),
         cmocka_unit_test(test_many_terms),
         cmocka_unit_test(test_parts),

@@ -144,7 +144,7 @@ extern const size_t vk_kernel_source_count;
 /* Whether this build has that kernel: some need a glslc that knows an extension. */
 bool vk_has_kernel(const char *name);
 
-enum { VK_MAX_BINDS = 16, VK_MAX_SPECS = 16, VK_MAX_PUSH = 128 };
+enum { VK_MAX_BINDS = 16, VK_MAX_SPECS = 20, VK_MAX_PUSH = 128 };
 
 enum vk_access {
     VK_READ = 1,

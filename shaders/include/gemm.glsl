@@ -4,6 +4,7 @@
 //                  1 (NN): C[m,n] = sum over k of A[m,k] B[k,n]      dx = dy W
 //                  2 (TN): C[m,n] = sum over k of A[k,m] B[k,n]      dW = dy^T x
 //   HEIGHT, WIDTH  of a tile
+//   LAST_TILE      where a workgroup makes whole rows, each ended by a narrow tile for what is left behind whole ones
 // and binds A and B itself, at 0 and 1. Operands are words, read by their type (A_TYPE, B_TYPE).
 // Grouped, NT and NN: rows offsets[e]..offsets[e+1]-1 of A and C belong to group e, which has its own B and bias.
 // Grouped, TN: these rows of A and B are what group e sums over; it has its own C.
@@ -30,6 +31,9 @@ struct Tile {
 
 // Makes the tile, all invocations of the workgroup together.
 void make_tile(Tile tile);
+#ifdef LAST_TILE
+void make_last_tile(Tile tile); // a narrow one
+#endif
 
 // Grouped rows: the tile of that index among those of all groups.
 Tile find_tile(uint index)
@@ -72,6 +76,9 @@ void move_down(inout Tile tile)
 void make_tiles()
 {
     uint first = gl_WorkGroupID.x * column_tiles * WIDTH, last = min(first + column_tiles * WIDTH, n);
+#ifdef LAST_TILE
+    last -= last % WIDTH;
+#endif
     Tile tile = first_tile(gl_WorkGroupID.y * row_tiles);
     tile.k = min(tile.k + term, tile.k_end);
     tile.k_end = min(tile.k + terms, tile.k_end);
@@ -84,6 +91,9 @@ void make_tiles()
             make_tile(tile);
             tile.column += WIDTH;
         } while (tile.column < last);
+#ifdef LAST_TILE
+        make_last_tile(tile);
+#endif
         move_down(tile);
     } while (++made < row_tiles);
 }

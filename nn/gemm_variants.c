@@ -170,6 +170,9 @@ static bool plan_groups(const vk_caps *caps, const nn_gemm *g, const nn_gemm_var
         p->row_tiles = ceil_div(row_tiles, caps->max_groups[1]);
     groups[0] = ceil_div(column_tiles, p->column_tiles);
     groups[1] = ceil_div(row_tiles, p->row_tiles);
+    /* So many row tiles there are at most: without equal shares the last workgroups, all of one thread, would be idle. */
+    if (by_rows && caps->type == VK_TYPE_CPU)
+        p->row_tiles = 0;
     if (groups[2] > caps->max_groups[2])
         return cs_fail("matrix product: %u entries or groups; this device takes %u", groups[2], caps->max_groups[2]);
     return true;

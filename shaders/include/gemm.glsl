@@ -35,6 +35,18 @@ void make_tile(Tile tile);
 void make_last_tile(Tile tile); // a narrow one
 #endif
 
+// Grouped rows: the tiles of all groups.
+uint count_tiles()
+{
+    uint first = uint(offsets[first_group]), count = 0;
+    for (uint e = 0; e < groups; ++e) {
+        uint end = uint(offsets[first_group + e + 1]);
+        count += (end - first + HEIGHT - 1) / HEIGHT;
+        first = end;
+    }
+    return count;
+}
+
 // Grouped rows: the tile of that index among those of all groups.
 Tile find_tile(uint index)
 {
@@ -79,12 +91,17 @@ void make_tiles()
 #ifdef LAST_TILE
     last -= last % WIDTH;
 #endif
-    Tile tile = first_tile(gl_WorkGroupID.y * row_tiles);
+    uint row = gl_WorkGroupID.y * row_tiles, row_last = row + row_tiles;
+    if (row_tiles == 0) {
+        uint count = count_tiles();
+        row = count * gl_WorkGroupID.y / gl_NumWorkGroups.y;
+        row_last = count * (gl_WorkGroupID.y + 1) / gl_NumWorkGroups.y;
+    }
+    Tile tile = first_tile(row);
     tile.k = min(tile.k + term, tile.k_end);
     tile.k_end = min(tile.k + terms, tile.k_end);
-    uint made = 0;
     do {
-        if (tile.row >= tile.row_end)
+        if (tile.row >= tile.row_end || row == row_last)
             break;
         tile.column = first;
         do {
@@ -95,5 +112,5 @@ void make_tiles()
         make_last_tile(tile);
 #endif
         move_down(tile);
-    } while (++made < row_tiles);
+    } while (++row < row_last);
 }

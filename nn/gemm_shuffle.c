@@ -1,11 +1,11 @@
 /* The variants of gemm_shuffle.comp, for CPU drivers: where they can run, how they are specialized. */
 #include <string.h>
-#include <stdlib.h>
 
 #include "nn/gemm_internal.h"
 
 enum { SPEC_AHEAD = NN_GEMM_SPECS, SPEC_WHOLE, SPEC_COLUMNS, SPEC_LAST, SPECS };
 enum { COLUMNS = 4 }; /* of a lane */
+enum { TALL = 32 };   /* gemm_shuffle_tall */
 
 bool nn_texel_fits(const vk_caps *caps, vk_range range, uint64_t bytes)
 {
@@ -27,6 +27,18 @@ bool nn_gemm_shuffle_suits(const vk_caps *caps, const nn_gemm_variant *v, const 
     return caps->type == VK_TYPE_CPU && caps->subgroup_shuffle && v->height % caps->subgroup_size == 0 && g->m &&
            nn_texel_fits(caps, g->a, nn_texel_bytes(e.a, g->a_type)) &&
            nn_texel_fits(caps, g->b, nn_texel_bytes(e.b, g->b_type));
+}
+
+bool nn_gemm_shuffle_tall_pays(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g)
+{
+    enum { MOST_TERMS = 384, FEWEST_ROWS = 128, FEW = 16 };
+    (void)caps;
+    if (g->layout != NN_GEMM_TN && g->k > MOST_TERMS)
+        return false;
+    if (g->layout != NN_GEMM_TN && g->groups)
+        return g->m / g->groups >= FEWEST_ROWS;
+    uint32_t beyond_edge = (v->height - g->m % v->height) % v->height;
+    return beyond_edge <= g->m / FEW;
 }
 
 /* Whether all of these lengths and distances are whole texels. */
@@ -56,7 +68,8 @@ bool nn_gemm_makes_rows(const vk_caps *caps, const nn_gemm_variant *v, const nn_
 {
     enum { CACHE = 320 << 10 }; /* of a core's second one, what B may take beside A and C */
     uint64_t sums = g->groups && g->layout == NN_GEMM_TN ? g->groups : 1;
-    bool narrow = v->texel && last_columns(caps, v, g) < COLUMNS;
+    bool tall_tn = g->layout == NN_GEMM_TN && v->height == TALL; /* A's rows leave the first cache from tile to tile */
+    bool narrow = v->texel && !tall_tn && last_columns(caps, v, g) < COLUMNS;
     return g->n * (g->k / sums) * nn_dtype_size(g->b_type) <= (narrow ? 2 * CACHE : CACHE);
 }
 

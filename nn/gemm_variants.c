@@ -15,7 +15,7 @@ enum { ADD_BIAS = 16, ACCUMULATE = 32, STORE_EXTRA = 64 }; /* beside the epilogu
 /* ---- the table --------------------------------------------------------------------------------------------------- */
 
 #define SHUFFLE \
-    .texel = true, .height = 16, .suits = nn_gemm_shuffle_suits, .specialize = nn_gemm_shuffle_specialize
+    .texel = true, .suits = nn_gemm_shuffle_suits, .specialize = nn_gemm_shuffle_specialize
 #define MATRIX \
     .kernel = "gemm_coopmat_f16", .suits = nn_gemm_matrix_suits, .pays = nn_gemm_tiles_pay, \
     .specialize = nn_gemm_matrix_specialize
@@ -28,8 +28,10 @@ enum { ADD_BIAS = 16, ACCUMULATE = 32, STORE_EXTRA = 64 }; /* beside the epilogu
 
 /* Which variant a device gets: the first that suits and pays and is proven. The last runs everywhere. */
 static const nn_gemm_variant variants[] = {
-    {"gemm_shuffle_wide", "gemm_shuffle_wide", .wide = true, .turns = 10, SHUFFLE},
-    {"gemm_shuffle", "gemm_shuffle", .turns = 8, SHUFFLE},
+    {"gemm_shuffle_tall", "gemm_shuffle_wide", .wide = true, .height = 32, .turns = 10,
+     .pays = nn_gemm_shuffle_tall_pays, SHUFFLE},
+    {"gemm_shuffle_wide", "gemm_shuffle_wide", .wide = true, .height = 16, .turns = 10, SHUFFLE},
+    {"gemm_shuffle", "gemm_shuffle", .height = 16, .turns = 8, SHUFFLE},
     {"gemm_coopmat2_256", .height = 128, .width = 256, .depth = 64, .invocations = 256, .turns = 70, WORKGROUP},
     {"gemm_coopmat2_128", .height = 128, .width = 128, .depth = 64, .invocations = 256, .turns = 70, WORKGROUP},
     {"gemm_coopmat2_64", .height = 64, .width = 64, .depth = 64, .invocations = 128, .turns = 70, WORKGROUP},
@@ -170,7 +172,7 @@ static bool plan_groups(const vk_caps *caps, const nn_gemm *g, const nn_gemm_var
         p->row_tiles = ceil_div(row_tiles, caps->max_groups[1]);
     groups[0] = ceil_div(column_tiles, p->column_tiles);
     groups[1] = ceil_div(row_tiles, p->row_tiles);
-    /* So many row tiles there are at most: without equal shares the last workgroups, all of one thread, would be idle. */
+    /* So many row tiles there are at most: without equal shares the last workgroups, all one thread's, would be idle. */
     if (by_rows && caps->type == VK_TYPE_CPU)
         p->row_tiles = 0;
     if (groups[2] > caps->max_groups[2])

@@ -362,7 +362,7 @@ static bool has_large_tiles(const char *variant)
 {
     if (!strcmp(variant, "gemm_coopmat2_64"))
         return false;
-    return strstr(variant, "_64") || strstr(variant, "_128") || strstr(variant, "_256");
+    return strstr(variant, "_64") || strstr(variant, "_128") || strstr(variant, "_256") || strstr(variant, "_tall");
 }
 
 /* Returns how many variants ran. A kernel's larger tiles take a CPU driver seconds to compile: few tests need them. */

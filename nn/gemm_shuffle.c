@@ -73,13 +73,21 @@ bool nn_gemm_makes_rows(const vk_caps *caps, const nn_gemm_variant *v, const nn_
     return g->n * (g->k / sums) * nn_dtype_size(g->b_type) <= (narrow ? 2 * CACHE : CACHE);
 }
 
+/* Long rows of A and B map to few places of a CPU's cache: there a turn takes whole lines of them, unless that makes more
+ * code than is cached. */
+static uint32_t terms_of_turn(const nn_gemm_variant *v, const nn_gemm *g, bool narrow)
+{
+    enum { LONG_ROW = 2048 };
+    bool lines = g->layout == NN_GEMM_NT && g->k * nn_dtype_size(g->b_type) >= LONG_ROW;
+    return lines && !narrow && v->height < TALL ? 16 : 8;
+}
+
 void nn_gemm_shuffle_specialize(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g, vk_dispatch *d)
 {
-    enum { SUMS_IN_REGISTERS = 6, LONG_ROW = 4096 }; /* fours, beside what else a CPU's registers have to hold */
-    bool whole_rows = d->groups[0] == 1;             /* of tiles, by each workgroup */
+    enum { SUMS_IN_REGISTERS = 6 };      /* fours, beside what else a CPU's registers have to hold */
+    bool whole_rows = d->groups[0] == 1; /* of tiles, by each workgroup */
     uint32_t last = whole_rows ? last_columns(caps, v, g) : COLUMNS;
-    /* Long rows of A and B map to few places of a CPU's cache: there a turn takes whole cache lines of them. */
-    uint32_t terms = g->layout == NN_GEMM_NT && g->k * nn_dtype_size(g->b_type) >= LONG_ROW ? 16 : 8;
+    uint32_t terms = terms_of_turn(v, g, last < COLUMNS);
     const uint32_t spec[] = {
         caps->subgroup_size,
         g->layout,

@@ -14,8 +14,7 @@ enum { ADD_BIAS = 16, ACCUMULATE = 32, STORE_EXTRA = 64 }; /* beside the epilogu
 
 /* ---- the table --------------------------------------------------------------------------------------------------- */
 
-#define SHUFFLE \
-    .texel = true, .suits = nn_gemm_shuffle_suits, .specialize = nn_gemm_shuffle_specialize
+#define SHUFFLE .texel = true, .suits = nn_gemm_shuffle_suits, .specialize = nn_gemm_shuffle_specialize
 #define MATRIX \
     .kernel = "gemm_coopmat_f16", .suits = nn_gemm_matrix_suits, .pays = nn_gemm_tiles_pay, \
     .specialize = nn_gemm_matrix_specialize

@@ -32,7 +32,10 @@ bool nn_gemm_shuffle_suits(const vk_caps *caps, const nn_gemm_variant *v, const 
 bool nn_gemm_shuffle_tall_pays(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g)
 {
     enum { MOST_TERMS = 384, FEWEST_ROWS = 128, FEW = 16 };
+    enum { WORTH_COMPILING = 1 << 20 }; /* multiply-adds */
     (void)caps;
+    if (nn_gemm_entries(g) * g->m * g->n * g->k < WORTH_COMPILING)
+        return false;
     if (g->layout != NN_GEMM_TN && g->k > MOST_TERMS)
         return false;
     if (g->layout != NN_GEMM_TN && g->groups)

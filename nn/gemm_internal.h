@@ -8,11 +8,11 @@
 typedef struct nn_gemm_variant nn_gemm_variant;
 struct nn_gemm_variant {
     const char *name, *kernel;
-    bool texel;             /* A and B as texel buffers; the workgroup is one subgroup, WIDTH is 4 of them */
+    bool texel;             /* A and B as texel buffers; the workgroup is one subgroup, WIDTH is `columns` of them */
     bool wide;              /* the kernel stores 64-bit words where it can */
     uint32_t height, width; /* of a workgroup's tile */
     uint32_t depth;         /* terms of a slice in shared memory */
-    uint32_t rows, columns; /* of an invocation's part of the tile: gemm_tiled */
+    uint32_t rows, columns; /* of an invocation's part of the tile: gemm_tiled; its columns: gemm_shuffle */
     uint32_t invocations;   /* of a workgroup: gemm_coopmat, gemm_coopmat2 */
     uint32_t turns;         /* of loops per 64 terms, for nn_gemm_terms() */
     bool unproven;          /* has run on no device yet: only tuning may choose it, which compares results */
@@ -34,6 +34,7 @@ enum {
 };
 
 /* For the table: the kernel for CPU drivers (nn/gemm_shuffle.c). */
+enum { NN_GEMM_TALL = 32 }; /* rows of a tile of gemm_shuffle_tall */
 bool nn_gemm_shuffle_suits(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g);
 /* Twice as many rows of A share what is fetched of B: 5 to 15% faster, where a core's first cache holds their terms (in
  * TN always: these lie side by side) and few rows are beyond an edge. */

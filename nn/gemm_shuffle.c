@@ -4,8 +4,6 @@
 #include "nn/gemm_internal.h"
 
 enum { SPEC_AHEAD = NN_GEMM_SPECS, SPEC_WHOLE, SPEC_COLUMNS, SPEC_LAST, SPECS };
-enum { COLUMNS = 4 }; /* of a lane */
-enum { TALL = 32 };   /* gemm_shuffle_tall */
 
 bool nn_texel_fits(const vk_caps *caps, vk_range range, uint64_t bytes)
 {
@@ -60,7 +58,7 @@ static bool stores_eights(const nn_gemm_variant *v, const nn_gemm *g)
 static uint32_t last_columns(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g)
 {
     enum { STORED = 8 }; /* columns at once */
-    uint32_t lanes = caps->subgroup_size, rest = g->n % (COLUMNS * lanes), columns = COLUMNS;
+    uint32_t lanes = caps->subgroup_size, rest = g->n % (v->columns * lanes), columns = v->columns;
     if (rest && stores_eights(v, g))
         while (columns / 2 * lanes >= rest && columns / 2 * lanes >= STORED)
             columns /= 2;
@@ -71,8 +69,9 @@ bool nn_gemm_makes_rows(const vk_caps *caps, const nn_gemm_variant *v, const nn_
 {
     enum { CACHE = 320 << 10 }; /* of a core's second one, what B may take beside A and C */
     uint64_t sums = g->groups && g->layout == NN_GEMM_TN ? g->groups : 1;
-    bool tall_tn = g->layout == NN_GEMM_TN && v->height == TALL; /* A's rows leave the first cache from tile to tile */
-    bool narrow = v->texel && !tall_tn && last_columns(caps, v, g) < COLUMNS;
+    /* There A's rows leave the first cache from tile to tile. */
+    bool tall_tn = g->layout == NN_GEMM_TN && v->height == NN_GEMM_TALL;
+    bool narrow = v->texel && !tall_tn && last_columns(caps, v, g) < v->columns;
     return g->n * (g->k / sums) * nn_dtype_size(g->b_type) <= (narrow ? 2 * CACHE : CACHE);
 }
 
@@ -82,15 +81,15 @@ static uint32_t terms_of_turn(const nn_gemm_variant *v, const nn_gemm *g, bool n
 {
     enum { LONG_ROW = 2048 };
     bool lines = g->layout == NN_GEMM_NT && g->k * nn_dtype_size(g->b_type) >= LONG_ROW;
-    return lines && !narrow && v->height < TALL ? 16 : 8;
+    return lines && !narrow && v->height < NN_GEMM_TALL ? 16 : 8;
 }
 
 void nn_gemm_shuffle_specialize(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g, vk_dispatch *d)
 {
     enum { SUMS_IN_REGISTERS = 6 };      /* fours, beside what else a CPU's registers have to hold */
     bool whole_rows = d->groups[0] == 1; /* of tiles, by each workgroup */
-    uint32_t last = whole_rows ? last_columns(caps, v, g) : COLUMNS;
-    uint32_t terms = terms_of_turn(v, g, last < COLUMNS);
+    uint32_t last = whole_rows ? last_columns(caps, v, g) : v->columns;
+    uint32_t terms = terms_of_turn(v, g, last < v->columns);
     const uint32_t spec[] = {
         caps->subgroup_size,
         g->layout,
@@ -106,10 +105,10 @@ void nn_gemm_shuffle_specialize(const vk_caps *caps, const nn_gemm_variant *v, c
     d->spec[SPEC_AHEAD] = v->wide && whole_rows;
     d->spec[SPEC_WHOLE] = g->k % terms == 0 && !(g->groups && g->layout == NN_GEMM_TN);
     bool several = g->n > last * caps->subgroup_size;
-    d->spec[SPEC_COLUMNS] = several ? COLUMNS : last;
+    d->spec[SPEC_COLUMNS] = several ? v->columns : last;
     d->spec[SPEC_LAST] = last;
     d->specs = SPECS;
-    if (several && last < COLUMNS)
+    if (several && last < v->columns)
         d->kernel = "gemm_shuffle_last";
     d->subgroup = caps->subgroup_control ? caps->subgroup_size : 0;
 }

@@ -14,7 +14,8 @@ enum { ADD_BIAS = 16, ACCUMULATE = 32, STORE_EXTRA = 64 }; /* beside the epilogu
 
 /* ---- the table --------------------------------------------------------------------------------------------------- */
 
-#define SHUFFLE .texel = true, .suits = nn_gemm_shuffle_suits, .specialize = nn_gemm_shuffle_specialize
+#define SHUFFLE \
+    .texel = true, .columns = 4, .suits = nn_gemm_shuffle_suits, .specialize = nn_gemm_shuffle_specialize
 #define MATRIX \
     .kernel = "gemm_coopmat_f16", .suits = nn_gemm_matrix_suits, .pays = nn_gemm_tiles_pay, \
     .specialize = nn_gemm_matrix_specialize
@@ -27,7 +28,7 @@ enum { ADD_BIAS = 16, ACCUMULATE = 32, STORE_EXTRA = 64 }; /* beside the epilogu
 
 /* Which variant a device gets: the first that suits and pays and is proven. The last runs everywhere. */
 static const nn_gemm_variant variants[] = {
-    {"gemm_shuffle_tall", "gemm_shuffle_wide", .wide = true, .height = 32, .turns = 10,
+    {"gemm_shuffle_tall", "gemm_shuffle_wide", .wide = true, .height = NN_GEMM_TALL, .turns = 10,
      .pays = nn_gemm_shuffle_tall_pays, SHUFFLE},
     {"gemm_shuffle_wide", "gemm_shuffle_wide", .wide = true, .height = 16, .turns = 10, SHUFFLE},
     {"gemm_shuffle", "gemm_shuffle", .height = 16, .turns = 8, SHUFFLE},
@@ -154,7 +155,7 @@ static uint32_t group_step(uint32_t groups)
 static bool plan_groups(const vk_caps *caps, const nn_gemm *g, const nn_gemm_variant *v, push *p, uint32_t groups[3])
 {
     enum { ENOUGH = 64, MOST = 8, MANY = 16, SHORT_SUM = 128 };
-    uint32_t height = v->height, width = v->texel ? 4 * caps->subgroup_size : v->width;
+    uint32_t height = v->height, width = v->texel ? v->columns * caps->subgroup_size : v->width;
     bool by_rows = g->groups && g->layout != NN_GEMM_TN;
     /* A group's last tile may be a partial one: at most groups - 1 tiles more than without groups. */
     uint32_t row_tiles =

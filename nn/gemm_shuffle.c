@@ -86,7 +86,7 @@ static uint32_t terms_of_turn(const nn_gemm_variant *v, const nn_gemm *g, bool n
 
 void nn_gemm_shuffle_specialize(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g, vk_dispatch *d)
 {
-    enum { SUMS_IN_REGISTERS = 6 };      /* fours, beside what else a CPU's registers have to hold */
+    enum { SUMS_IN_REGISTERS = 5 };      /* fours, beside what else a CPU's registers have to hold */
     bool whole_rows = d->groups[0] == 1; /* of tiles, by each workgroup */
     uint32_t last = whole_rows ? last_columns(caps, v, g) : v->columns;
     uint32_t terms = terms_of_turn(v, g, last < v->columns);

@@ -7,6 +7,7 @@
 // registers.
 #extension GL_EXT_control_flow_attributes : require
 #extension GL_GOOGLE_include_directive : require
+#extension GL_KHR_shader_subgroup_basic : require
 #extension GL_KHR_shader_subgroup_shuffle : require
 #ifdef WIDE
 #extension GL_EXT_shader_explicit_arithmetic_types_int64 : require
@@ -16,7 +17,7 @@ layout(local_size_x = 8, local_size_x_id = 0) in;
 layout(constant_id = 0) const uint SG = 8; // the subgroup size, at most RM
 layout(constant_id = 1) const uint LAYOUT = 0;
 layout(constant_id = 2) const uint RM = 16;    // a multiple of 8
-layout(constant_id = 3) const uint RG = 6;
+layout(constant_id = 3) const uint RG = 5;
 layout(constant_id = 4) const uint TERMS = 8;  // in a turn of the loop, a multiple of 8
 layout(constant_id = 5) const bool A_ALIGNED = true; // rows of A, and what lies between its entries, are whole texels
 layout(constant_id = 6) const bool B_ALIGNED = true;
@@ -51,14 +52,22 @@ vec4 bv[TERMS];               // B's columns of this lane
 const uint A_RUN = A_TYPE == TYPE_F32 || !A_ALIGNED ? 4 : 8;
 const uint A_FETCHES = RM * TERMS / SG / A_RUN;
 
+// Lane number t, to shuffle from. Where a subgroup is a vector of eight, lavapipe copies a constant lane other than the
+// first to all by two instructions, one that is not known when compiling by one (vpermps): so something is added that is
+// 0, as the workgroup is one subgroup. Vectors of other sizes have no such instruction.
+uint lane(uint t)
+{
+    return SG == 8 && t > 0 ? t + gl_SubgroupID : t;
+}
+
 // Element (row, term) of the turn, in all lanes.
 float a_value(uint row, uint term)
 {
     if (LAYOUT == TN) {
         uint run = (term * RM + row) / A_RUN;
-        return subgroupShuffle(av[run / SG * (A_RUN / 4) + row % A_RUN / 4][row % 4], run % SG);
+        return subgroupShuffle(av[run / SG * (A_RUN / 4) + row % A_RUN / 4][row % 4], lane(run % SG));
     }
-    return subgroupShuffle(av[row / SG * (TERMS / 4) + term / 4][term % 4], row % SG);
+    return subgroupShuffle(av[row / SG * (TERMS / 4) + term / 4][term % 4], lane(row % SG));
 }
 
 // The f-th fetch of a turn that starts at term 0: its first element.

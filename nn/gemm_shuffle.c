@@ -27,6 +27,14 @@ bool nn_gemm_shuffle_suits(const vk_caps *caps, const nn_gemm_variant *v, const 
            nn_texel_fits(caps, g->b, nn_texel_bytes(e.b, g->b_type));
 }
 
+/* Rows of A and B of whole pages: all their beginnings share one place of a CPU's first cache, and a turn had better take
+ * whole lines; see terms_of_turn(). */
+static bool rows_collide(const nn_gemm *g)
+{
+    enum { PAGE = 4096 };
+    return g->layout == NN_GEMM_NT && g->k * nn_dtype_size(g->b_type) % PAGE == 0;
+}
+
 bool nn_gemm_shuffle_tall_pays(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g)
 {
     enum { MOST_TERMS = 384, FEWEST_ROWS = 128, FEW = 16 };
@@ -34,7 +42,7 @@ bool nn_gemm_shuffle_tall_pays(const vk_caps *caps, const nn_gemm_variant *v, co
     (void)caps;
     if (nn_gemm_entries(g) * g->m * g->n * g->k < WORTH_COMPILING)
         return false;
-    if (g->layout != NN_GEMM_TN && g->k > MOST_TERMS)
+    if (rows_collide(g) || (g->layout == NN_GEMM_NN && g->k > MOST_TERMS))
         return false;
     if (g->layout != NN_GEMM_TN && g->groups)
         return g->m / g->groups >= FEWEST_ROWS;

@@ -375,26 +375,36 @@ static bool narrows(const nn_op *op, const nn_case *c)
     return false;
 }
 
-static bool run_types(vk_device *device, const nn_op *op, const nn_case *c, bool f32_only, FILE *out,
-                      nn_selftest_result *result)
+/* Whether the next case is of the wanted shard. */
+static bool is_in_shard(const nn_selftest_params *p, uint32_t *number)
 {
-    return run_case(device, op, c, NN_F32, out, result) &&
-           (f32_only || !narrows(op, c) || (run_case(device, op, c, NN_F16, out, result) &&
-                                run_case(device, op, c, NN_BF16, out, result)));
+    return !p->shards || (*number)++ % p->shards == p->shard;
 }
 
-bool nn_selftest(vk_device *device, const char *name, bool f32_only, FILE *out, nn_selftest_result *result)
+static bool run_types(vk_device *device, const nn_op *op, const nn_case *c, const nn_selftest_params *p,
+                      uint32_t *number, FILE *out, nn_selftest_result *result)
 {
-    if (name && !nn_op_find(name))
-        return cs_fail("selftest: there is no operator '%s'", name);
+    static const enum nn_dtype types[] = {NN_F32, NN_F16, NN_BF16};
+    size_t count = p->f32_only || !narrows(op, c) ? 1 : sizeof types / sizeof *types;
+    for (size_t i = 0; i < count; i++)
+        if (is_in_shard(p, number) && !run_case(device, op, c, types[i], out, result))
+            return false;
+    return true;
+}
+
+bool nn_selftest(vk_device *device, const nn_selftest_params *p, FILE *out, nn_selftest_result *result)
+{
+    if (p->op && !nn_op_find(p->op))
+        return cs_fail("selftest: there is no operator '%s'", p->op);
     *result = (nn_selftest_result){0};
+    uint32_t number = 0;
     for (int i = 0; i < nn_op_count; i++) {
         const nn_op *op = nn_op_table[i];
-        if (name && strcmp(name, op->name))
+        if (p->op && strcmp(p->op, op->name))
             continue;
         for (int k = 0; k < op->case_count; k++)
-            if (!op->cases[k].bench && !run_types(device, op, &op->cases[k], f32_only, out, result))
+            if (!op->cases[k].bench && !run_types(device, op, &op->cases[k], p, &number, out, result))
                 return false;
     }
-    return name || nn_selftest_tape(device, out, result);
+    return p->op || !is_in_shard(p, &number) || nn_selftest_tape(device, out, result);
 }

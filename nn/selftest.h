@@ -18,10 +18,16 @@ typedef struct nn_selftest_result {
     int passed, failed;
 } nn_selftest_result;
 
-/* Runs the cases (not the benchmark sizes) of operator `name`, or of all with NULL, in f32 and, unless `f32_only`, the
- * 16-bit types; then, for all, finite differences on a tape of several operators. A line a case goes to `out`. Returns
- * false only where it could not run (unknown name, out of memory); differences are counted in `result`. */
-bool nn_selftest(vk_device *device, const char *name, bool f32_only, FILE *out, nn_selftest_result *result);
+typedef struct nn_selftest_params {
+    const char *op;         /* of this operator only; NULL: of all */
+    bool f32_only;          /* not in 16-bit types */
+    uint32_t shard, shards; /* with N > 0 shards, every N-th case from number `shard` < N on */
+} nn_selftest_params;
+
+/* Runs the operators' cases (not the benchmark sizes) in every type; then, for all operators, finite differences on a
+ * tape of several. A line a case goes to `out`. Returns false only where it could not run (unknown name, out of memory);
+ * differences are counted in `result`. */
+bool nn_selftest(vk_device *device, const nn_selftest_params *p, FILE *out, nn_selftest_result *result);
 
 /* The last part of it: gradients of a small network on the tape against differences of its loss, all on the device. */
 bool nn_selftest_tape(vk_device *device, FILE *out, nn_selftest_result *result);

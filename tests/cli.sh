@@ -22,6 +22,10 @@ expect "devices lists one and marks it" 0 "^\* [0-9]+  " devices
 expect "devices as JSON" 0 '"max_storage_range": [0-9]+' devices --json
 expect "selftest of one operator" 0 "^[1-9][0-9]* passed, 0 failed" selftest --op softmax
 expect "selftest in f32 alone" 0 "^5 passed, 0 failed" selftest --op rms_norm --f32
+expect "selftest, one share of two" 0 "^3 passed, 0 failed" selftest --op rms_norm --f32 --shard 1/2
+expect "selftest, the other share" 0 "^2 passed, 0 failed" selftest --op rms_norm --f32 --shard 2/2
+expect "selftest: no such share" 1 "must be I/N" selftest --op rms_norm --shard 3/2
+expect "selftest: not a share" 1 "must be I/N" selftest --op rms_norm --shard 1/2x
 expect "selftest: no such operator" 1 "there is no operator 'softmix'" selftest --op softmix
 expect "bench of one operator" 0 "^softmax .* backward .*%" bench --quick --op softmax --json "$dir/bench.json"
 check "... as JSON" grep -q '"operator": "softmax"' "$dir/bench.json"

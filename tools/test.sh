@@ -61,21 +61,36 @@ count_tap() {
     echo "$good passed, $bad failed, $skips skipped"
 }
 
-# count_summary NAME COMMAND...: runs a command whose last line is "N passed, N failed"; a bad exit status without a failed
+# count_summary LOG STATUS: adds what the last line of a log says, "N passed, N failed"; a bad exit status without a failed
 # case is one failure. Failed cases, and everything after an error, are shown.
 count_summary() {
-    log=$logs/$1.log
-    shift
-    "$@" >"$log" 2>&1
-    status=$?
-    good=$(sed -n '$s/^\([0-9]*\) passed, [0-9]* failed.*/\1/p' "$log")
-    bad=$(sed -n '$s/^[0-9]* passed, \([0-9]*\) failed.*/\1/p' "$log")
+    good=$(sed -n '$s/^\([0-9]*\) passed, [0-9]* failed.*/\1/p' "$1")
+    bad=$(sed -n '$s/^[0-9]* passed, \([0-9]*\) failed.*/\1/p' "$1")
     [ -n "$good" ] || good=0 bad=1
-    [ "$status" != 0 ] && [ "$bad" = 0 ] && bad=1
+    [ "$2" != 0 ] && [ "$bad" = 0 ] && bad=1
     passed=$((passed + good))
     failed=$((failed + bad))
-    [ "$bad" = 0 ] || tail -n 60 "$log"
+    [ "$bad" = 0 ] || tail -n 60 "$1"
     echo "$good passed, $bad failed"
+}
+
+# selftest NAME [OPTIONS...]: a share of its cases on each core, as nearly all of its time goes into compiling kernels, which
+# drivers do on one.
+selftest() {
+    name=$1 shards=$(nproc) shard=0 pids=
+    [ "$shards" -le 8 ] || shards=8
+    shift
+    while [ "$shard" -lt "$shards" ]; do
+        shard=$((shard + 1))
+        LP_NUM_THREADS=0 "$csmoe" selftest "$@" --shard "$shard/$shards" >"$logs/$name-$shard.log" 2>&1 &
+        pids="$pids $!"
+    done
+    shard=0
+    for pid in $pids; do
+        wait "$pid"
+        status=$? shard=$((shard + 1))
+        count_summary "$logs/$name-$shard.log" "$status"
+    done
 }
 
 # no_messages LOG...: one case, which fails if the validation layer said anything.
@@ -132,11 +147,12 @@ sh tests/resume.sh "$csmoe" >"$logs/resume.log" 2>&1
 count_tap "$logs/resume.log" $?
 
 stage "selftest: every operator on the default device"
-LP_NUM_THREADS=0 count_summary selftest "$csmoe" selftest
+selftest selftest
 
 stage "goldens: the authors' layer, case by case"
 if [ -d "$shared/goldens" ]; then
-    LP_NUM_THREADS=0 count_summary verify "$csmoe" verify "$shared/goldens"
+    LP_NUM_THREADS=0 "$csmoe" verify "$shared/goldens" >"$logs/verify.log" 2>&1
+    count_summary "$logs/verify.log" $?
 else
     skip "no goldens at $shared/goldens"
 fi
@@ -147,7 +163,7 @@ stage "SwiftShader: unit tests and selftest"
 if [ -n "$swiftshader" ]; then
     export VK_DRIVER_FILES="$swiftshader"
     unit_tests "$work" unit-swiftshader --no-suite whole
-    count_summary selftest-swiftshader "$csmoe" selftest --f32
+    selftest selftest-swiftshader --f32
     unset VK_DRIVER_FILES
 else
     skip "$(cat "$logs/swiftshader.log")"
@@ -156,9 +172,9 @@ fi
 stage "Vulkan validation layer, core and synchronization: unit tests and selftest"
 export CSMOE_VALIDATION=1
 unit_tests "$work" unit-validation --no-suite training
-LP_NUM_THREADS=0 count_summary selftest-validation "$csmoe" selftest --f32
+selftest selftest-validation --f32
 unset CSMOE_VALIDATION
-no_messages "$work/meson-logs/unit-validation.txt" "$logs/selftest-validation.log"
+no_messages "$work/meson-logs/unit-validation.txt" "$logs"/selftest-validation-*.log
 
 stage "address and undefined-behaviour sanitizers: unit tests"
 if build "$root/build/sanitize" --buildtype=debug -Doptimization=1 -Db_sanitize=address,undefined; then

@@ -61,11 +61,18 @@ static nn_gemm product_up(const nn_ffn *f, nn_operand w, vk_range b)
     return g;
 }
 
+static bool prefer_fused;
+
+void nn_ffn_prefer_fused(bool prefer)
+{
+    prefer_fused = prefer;
+}
+
 /* Whether activations are passes of their own. On CPU drivers such a pass over units of eight columns takes less time
  * than the same in a product's tile, whose sums wait in registers meanwhile. */
 static bool activates_apart(vk_device *device)
 {
-    return vk_device_caps(device)->type == VK_TYPE_CPU;
+    return vk_device_caps(device)->type == VK_TYPE_CPU && !prefer_fused;
 }
 
 static nn_gate gate_of(const nn_ffn *f, vk_range u)
@@ -109,6 +116,11 @@ bool nn_ffn_forward(vk_device *device, const nn_ffn *f, vk_range y)
     g.b_stride = s->out * s->hidden;
     g.c_stride = row_stride(f, s->out);
     g.bias_stride = s->out;
+    if (f->sums.block) {
+        g.epilogue = NN_GEMM_AFFINITY;
+        g.activation = f->affinity;
+        g.extra = f->sums;
+    }
     return forward_up(device, f) && nn_gemm_run(device, &g);
 }
 

@@ -27,7 +27,15 @@ typedef struct nn_ffn {
     /* What the backward pass needs, [rows, hidden] or by expert [E, rows, hidden]: u = w1 x + b1, where gated v = w3 x,
      * and h = act(u) or act(u) v. */
     vk_range u, v, h;
+    /* None, or memory for sums over each four columns of y of the terms of `affinity` (enum nn_affinity_kind), f32
+     * [rows, out / 4] or by expert [E, rows, out / 4]. */
+    vk_range sums;
+    int affinity;
 } nn_ffn;
+
+/* Makes products activate what they make on CPU drivers too, as they do on GPUs, so that a test reaches both ways on one
+ * device. */
+void nn_ffn_prefer_fused(bool prefer);
 
 /* Rows of u, h and y. */
 uint64_t nn_ffn_rows(const nn_ffn *f);

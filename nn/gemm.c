@@ -49,6 +49,16 @@ nn_gemm_extents nn_gemm_extents_of(const nn_gemm *g)
     return e;
 }
 
+bool nn_gemm_reads_other(const nn_gemm *g)
+{
+    return g->epilogue == NN_GEMM_GATE || g->epilogue == NN_GEMM_SLOPE || g->epilogue == NN_GEMM_ADD;
+}
+
+uint64_t nn_gemm_extra(const nn_gemm *g, uint64_t elements)
+{
+    return g->epilogue == NN_GEMM_AFFINITY ? elements / 4 : elements;
+}
+
 /* ---- checks ------------------------------------------------------------------------------------------------------ */
 
 static bool check_range(const nn_gemm *g, const char *name, vk_range range, uint64_t elements, enum nn_dtype type)
@@ -79,17 +89,26 @@ static bool check_types(const nn_gemm *g)
            (!g->extra.block || check_type(g, "'extra'", g->extra_type, true));
 }
 
+static bool check_affinity(const nn_gemm *g)
+{
+    if (g->epilogue != NN_GEMM_AFFINITY ||
+        (g->extra.block && g->extra_type == NN_F32 && (g->n | g->c_stride | g->bias_stride) % 4 == 0))
+        return true;
+    return cs_fail("matrix product %s of %u x %u x %u: sums of an affinity need memory of f32 and columns and strides in "
+                   "whole fours", g->label ? g->label : "", g->m, g->n, g->k);
+}
+
 static bool check(const nn_gemm *g)
 {
     if ((g->groups || g->rows.block) && (nn_gemm_entries(g) > 1 || g->sum_batch))
         return cs_fail("matrix product: %s and a batch together", g->groups ? "groups" : "gathered rows");
-    if (!check_types(g))
+    if (!check_types(g) || !check_affinity(g))
         return false;
     nn_gemm_extents e = nn_gemm_extents_of(g);
     return check_range(g, "A", g->a, e.a, g->a_type) && check_range(g, "B", g->b, e.b, g->b_type) &&
            check_range(g, "C", g->c, e.c, g->c_type) && check_range(g, "the bias", g->bias, e.bias, NN_F32) &&
-           check_range(g, "'other'", g->other, g->epilogue >= NN_GEMM_GATE ? e.c : 0, g->other_type) &&
-           check_range(g, "'extra'", g->extra, g->extra.block ? e.c : 0, g->extra_type) &&
+           check_range(g, "'other'", g->other, nn_gemm_reads_other(g) ? e.c : 0, g->other_type) &&
+           check_range(g, "'extra'", g->extra, g->extra.block ? nn_gemm_extra(g, e.c) : 0, g->extra_type) &&
            check_range(g, "the list of rows", g->rows, e.rows, NN_I32) &&
            check_range(g, "the list of offsets", g->offsets, e.offsets, NN_I32);
 }
@@ -127,7 +146,7 @@ static bool fits(const vk_caps *caps, const nn_gemm *g, const nn_gemm_variant *v
     nn_gemm_extents e = nn_gemm_extents_of(g);
     return e.c * nn_dtype_size(g->c_type) <= most && e.bias * 4 <= most && e.rows * 4 <= most &&
            (!g->other.block || e.c * nn_dtype_size(g->other_type) <= most) &&
-           (!g->extra.block || e.c * nn_dtype_size(g->extra_type) <= most) &&
+           (!g->extra.block || nn_gemm_extra(g, e.c) * nn_dtype_size(g->extra_type) <= most) &&
            (v->texel || (e.a * nn_dtype_size(g->a_type) <= most && e.b * nn_dtype_size(g->b_type) <= most));
 }
 
@@ -144,7 +163,7 @@ static void skip_outputs(nn_gemm *g, uint64_t elements)
 {
     skip(&g->c, g->c_type, elements);
     skip(&g->other, g->other_type, elements);
-    skip(&g->extra, g->extra_type, elements);
+    skip(&g->extra, g->extra_type, nn_gemm_extra(g, elements));
 }
 
 /* Entries or groups in the first half: so many that what the second half takes of A, B and C begins where this device
@@ -159,7 +178,7 @@ static uint32_t first_entries(const vk_caps *caps, const nn_gemm *g)
     if (g->other.block)
         bytes |= (uint64_t)g->c_stride * nn_dtype_size(g->other_type);
     if (g->extra.block)
-        bytes |= (uint64_t)g->c_stride * nn_dtype_size(g->extra_type);
+        bytes |= nn_gemm_extra(g, g->c_stride) * nn_dtype_size(g->extra_type);
     while (bytes * step % align)
         step *= 2;
     return count / 2 / step ? count / 2 / step * step : count > step ? step : 0;

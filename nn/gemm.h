@@ -22,6 +22,8 @@ enum nn_gemm_epilogue {
     NN_GEMM_GATE,     /* C = act(other) v; extra, where given, = v */
     NN_GEMM_SLOPE,    /* C = v act'(other) */
     NN_GEMM_ADD,      /* C = v + other */
+    NN_GEMM_AFFINITY, /* C = v; extra, f32, = sums of an affinity's terms over each four columns, n / 4 a row; n, c_stride
+                       * and bias_stride are multiples of 4 (specification 2.3; the sum over the row is left to do) */
 };
 
 /* One product, or one for each of `batch` entries or `groups` groups, of dense row-major matrices. Ranges may be longer
@@ -36,8 +38,8 @@ typedef struct nn_gemm {
     bool accumulate; /* add the result to C instead of writing it */
 
     enum nn_gemm_epilogue epilogue;
-    int activation;        /* enum nn_activation */
-    vk_range other, extra; /* shaped like C; `other` may be C itself */
+    int activation;        /* enum nn_activation; with NN_GEMM_AFFINITY enum nn_affinity_kind */
+    vk_range other, extra; /* shaped like C, if not said otherwise; `other` may be C itself */
     enum nn_dtype other_type, extra_type;
 
     /* I32: row i of A (NT, NN) or of B (TN) is row rows[i] of what is given. None: row i. Not with a batch. */

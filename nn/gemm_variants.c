@@ -184,7 +184,8 @@ static bool plan_groups(const vk_caps *caps, const nn_gemm *g, const nn_gemm_var
 
 static bool stores_extra(const nn_gemm *g)
 {
-    return g->extra.block && (g->epilogue == NN_GEMM_ACTIVATE || g->epilogue == NN_GEMM_GATE);
+    return g->extra.block && (g->epilogue == NN_GEMM_ACTIVATE || g->epilogue == NN_GEMM_GATE ||
+                              g->epilogue == NN_GEMM_AFFINITY);
 }
 
 /* Whole words: an odd number of 16-bit values ends in the middle of one. */
@@ -209,11 +210,11 @@ static void set_binds(vk_dispatch *d, const nn_gemm *g, const nn_gemm_variant *v
     add_bind(d, g->bias, e.bias, NN_F32, VK_READ);
     add_bind(d, g->groups ? g->offsets : none, e.offsets, NN_I32, VK_READ);
     add_bind(d, g->rows, e.rows, NN_I32, VK_READ);
-    add_bind(d, g->epilogue >= NN_GEMM_GATE ? g->other : none, e.c, g->other_type,
+    add_bind(d, nn_gemm_reads_other(g) ? g->other : none, e.c, g->other_type,
              v->wide ? VK_READ | VK_TEXEL : VK_READ);
     /* Nothing that is written may stand for absent memory, which all kernels share: C then stands for `extra`. */
     if (stores_extra(g))
-        add_bind(d, g->extra, e.c, g->extra_type, VK_WRITE);
+        add_bind(d, g->extra, nn_gemm_extra(g, e.c), g->extra_type, VK_WRITE);
     else
         d->bind[d->binds++] = d->bind[2];
     if (v->wide)

@@ -1,6 +1,7 @@
-/* Competition (specification 2.3): every expert is evaluated once for every token, in chunks of experts; each chunk's
- * affinities are reduced at once and the best outputs so far are kept. What the backward pass needs of all experts is
- * stored, or recomputed chunk by chunk: then only affinities, winners and one chunk are in memory. */
+/* Competition (specification 2.3): every expert is evaluated once for every token, in chunks of experts; the product that
+ * makes a chunk's outputs sums the terms of their affinities, and the best outputs so far are kept. What the backward pass
+ * needs of all experts is stored, or recomputed chunk by chunk: then only affinities, winners and one chunk are in
+ * memory. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -167,7 +168,8 @@ static bool at_once(vk_device *device, const nn_ffn_shape *s, const nn_node *n, 
            (uint64_t)c.count * s->out <= MOST_TURNS;
 }
 
-static bool launch_winners(vk_device *device, const nn_ffn_shape *s, const nn_node *n, chunk c, vk_range y, bool whole)
+static bool launch_winners(vk_device *device, const nn_ffn_shape *s, const nn_node *n, chunk c, vk_range y, vk_range sums,
+                           bool whole)
 {
     const nn_competition_params *p = params_of(n);
     uint64_t row = bytes_of(s->out_type, 1, s->out);
@@ -185,23 +187,23 @@ static bool launch_winners(vk_device *device, const nn_ffn_shape *s, const nn_no
         .bind = {{{y, VK_READ}, whole ? 0 : row, true, s->out_type},
                  {{nn_read_bind(n->out[OUT_AFFINITIES]).range, VK_READ | VK_WRITE}, 4ull * s->experts},
                  {{nn_read_bind(n->out[OUT_INDICES]).range, VK_READ | VK_WRITE}, 4ull * (uint64_t)p->top_k}, winners,
-                 old},
-        .spec = {(uint32_t)p->affinity, (uint32_t)p->top_k},
+                 old, {{sums, VK_READ}, 0, true, NN_F32}},
+        .spec = {(uint32_t)p->affinity, (uint32_t)p->top_k, sums.block != NULL},
         .push = push,
         .push_bytes = sizeof push,
         .flops = 30.0 * s->rows * c.count * s->out,
     });
 }
 
-/* Affinities of the chunk, and the winners so far; y [count, T, C]. */
-static bool find_winners(vk_device *device, const nn_ffn_shape *s, const nn_node *n, chunk c, vk_range y)
+/* Affinities of the chunk, and the winners so far; y [count, T, C] and, where the product has made them, sums of each four
+ * columns' terms. */
+static bool find_winners(vk_device *device, const nn_ffn_shape *s, const nn_node *n, chunk c, vk_range y, vk_range sums)
 {
     y.size = c.count * output_bytes(s);
     if (at_once(device, s, n, c))
-        return launch_winners(device, s, n, c, y, true);
-    uint64_t bytes = output_bytes(s);
+        return launch_winners(device, s, n, c, y, sums, true);
     for (uint32_t e = 0; e < c.count; e++)
-        if (!launch_winners(device, s, n, (chunk){c.first + e, 1}, skip(y, e * bytes), false))
+        if (!launch_winners(device, s, n, (chunk){c.first + e, 1}, skip(y, e * output_bytes(s)), (vk_range){0}, false))
             return false;
     return true;
 }
@@ -292,9 +294,13 @@ static bool forward(nn_exec *x, const nn_node *n)
         return false;
     uint32_t step = chunk_experts(device, n, &s);
     nn_ffn all = block_of(x, n, &s, step, false, &y);
+    if (s.out % 4 == 0 && at_once(device, &s, n, (chunk){0, step})) {
+        all.affinity = params_of(n)->affinity;
+        all.sums = nn_scratch(x, step * bytes_of(NN_F32, s.rows, s.out / 4)).range;
+    }
     for (chunk c = next_chunk(&s, (chunk){0}, step); c.count; c = next_chunk(&s, c, step)) {
         nn_ffn f = chunk_of(&all, c);
-        if (!nn_ffn_forward(device, &f, y) || !find_winners(device, &s, n, c, y))
+        if (!nn_ffn_forward(device, &f, y) || !find_winners(device, &s, n, c, y, f.sums))
             return false;
     }
     return true;
@@ -498,6 +504,7 @@ static void ref_backward(const nn_ref *r)
 static const nn_case cases[] = {
     {"softplus, K 2 of 4", EXPERTS(33, 16, 4, 24, 16), PARAMS(NN_GELU_ERF, NN_AFFINITY_SOFTPLUS, 2)},
     {"L2 norm, K 3 of 5, odd", EXPERTS(7, 5, 5, 6, 9), PARAMS(NN_GELU_TANH, NN_AFFINITY_L2NORM, 3)},
+    {"softplus, K 2 of 3, odd", EXPERTS(6, 8, 3, 8, 10), PARAMS(NN_GELU_ERF, NN_AFFINITY_SOFTPLUS, 2)},
     {"ReLU, K 1 of 3", EXPERTS(9, 8, 3, 8, 12), PARAMS(NN_RELU, NN_AFFINITY_RELU, 1)},
     {"sigmoid, K 2 of 2, SwiGLU", SWIGLU_EXPERTS(6, 8, 2, 24, 16), PARAMS(NN_SILU, NN_AFFINITY_SIGMOID, 2)},
     {"SiLU, K 2 of 6", EXPERTS(5, 8, 6, 8, 8), PARAMS(NN_QUICK_GELU, NN_AFFINITY_SILU, 2)},

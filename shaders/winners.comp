@@ -5,15 +5,21 @@
 // among equals. Chunks come in ascending order; the first one finds nothing. LANES invocations per token.
 #define PUSH_FIELDS uint experts, first_expert, count, expert_rows;
 #include "rows.glsl"
+
+layout(constant_id = 3) const uint KIND = 0; // enum nn_affinity_kind
+layout(constant_id = 4) const uint TOP_K = 2;
+layout(constant_id = 5) const bool SUMMED = false; // the product that made y has summed the terms of each four columns
+
 #include "affinity.glsl"
 
-layout(constant_id = 4) const uint TOP_K = 2;
+DEFINE_AFFINITY_SUM(Unit, WIDTH, COLUMN)
 
 VALUES_IN(0, y)                                               // expert_rows rows of each expert, from first_row
 layout(std430, binding = 1) buffer Affinities { float s[]; }; // [T, E]
 layout(std430, binding = 2) buffer Indices { int indices[]; };   // [T, K]
 VALUES_OUT(3, winners)                                        // [T, K, C]
 VALUES_IN(4, old_winners)                                     // the same memory
+VALUES_IN(5, sums)                                            // SUMMED: rows like y's, of C / 4
 
 // The experts chosen so far, by rank: their affinities, and where their outputs are: the old rank for those of earlier
 // chunks, TOP_K + expert - first_expert for those of this one.
@@ -36,9 +42,10 @@ void rank(float score, uint from, uint known)
 
 float affinity(uint row, bool inside)
 {
+    uint count = SUMMED ? units * WIDTH / 4u : units;
     float sum = 0.0;
-    for (uint u = row_lane(); u < (inside ? units : 0u); u += LANES)
-        sum += affinity_sum(load_y(row * units + u));
+    for (uint u = row_lane(); u < (inside ? count : 0u); u += LANES)
+        sum += SUMMED ? sums_at(row * count + u) : affinity_sum(load_y(row * units + u));
     sum = row_sum(sum);
     return KIND == L2_NORM ? sqrt(sum) : sum / float(units * WIDTH);
 }

@@ -5,9 +5,13 @@
 // row.
 #define PUSH_FIELDS uint experts, tokens, first_expert;
 #include "rows.glsl"
+
+layout(constant_id = 3) const uint KIND = 0; // enum nn_affinity_kind
+layout(constant_id = 4) const uint TOP_K = 2;
+
 #include "affinity.glsl"
 
-layout(constant_id = 4) const uint TOP_K = 2;
+UNIT_MAP(affinity_slopes, affinity_slope)
 
 VALUES_IN(0, y)
 layout(std430, binding = 1) readonly buffer Affinities { float s[]; };           // [T, E]

@@ -14,6 +14,7 @@
 #include "base/half.h"
 #include "base/random.h"
 #include "nn/gemm_internal.h"
+#include "nn/moe_ops.h"
 #include "nn/ops.h"
 
 #define check(condition)                                                                                               \
@@ -260,6 +261,39 @@ static double finished(const nn_gemm *g, double v, double other)
     }
 }
 
+/* The term of an affinity (specification 2.3). */
+static double affinity_term(int kind, double v)
+{
+    switch (kind) {
+    case NN_AFFINITY_SOFTPLUS:
+        return log1p(exp(v));
+    case NN_AFFINITY_L2NORM:
+        return v * v;
+    case NN_AFFINITY_RELU:
+        return fmax(v, 0);
+    case NN_AFFINITY_SIGMOID:
+        return 1 / (1 + exp(-v));
+    default:
+        return silu(v);
+    }
+}
+
+static size_t extra_size(const trial *t)
+{
+    return t->g.epilogue == NN_GEMM_AFFINITY ? t->c_size / 4 : t->c_size;
+}
+
+/* From the sums in `expected`. */
+static void make_extra(trial *t)
+{
+    bool affinity = t->g.epilogue == NN_GEMM_AFFINITY;
+    for (size_t i = 0; i < t->c_size; i++)
+        if (affinity)
+            t->expected_extra[i / 4] += affinity_term(t->g.activation, t->expected[i]);
+        else
+            t->expected_extra[i] = t->expected[i];
+}
+
 static void make_reference(trial *t)
 {
     const nn_gemm *g = &t->g;
@@ -274,10 +308,9 @@ static void make_reference(trial *t)
         if (t->how != SUMMED || e == 0)
             add_bias(t, e, row, row_end);
     }
-    for (size_t i = 0; i < t->c_size; i++) {
-        t->expected_extra[i] = t->expected[i];
+    make_extra(t);
+    for (size_t i = 0; i < t->c_size; i++)
         t->expected[i] = finished(g, t->expected[i], t->other[i]) + (g->accumulate ? t->c[i] : 0);
-    }
 }
 
 /* Root mean square difference between a device's values and what they should be, relative to these. */
@@ -313,7 +346,7 @@ static void run_trial(trial *t, const char *variant)
     g.c = upload(t->c, t->c_size, g.c_type);
     g.bias = upload(t->bias, t->bias_size, NN_F32);
     g.other = upload(t->other, t->c_size, g.other_type);
-    g.extra = upload(t->other, t->c_size, g.extra_type);
+    g.extra = upload(t->other, extra_size(t), g.extra_type);
     if (g.groups)
         g.offsets = upload_bytes(t->offsets, sizeof t->offsets);
     if (t->row_count)
@@ -324,8 +357,8 @@ static void run_trial(trial *t, const char *variant)
         fail_msg("%s %s %ux%ux%u epilogue %d types %d %d %d by %s: error %g", nn_gemm_layout_names[g.layout],
                  how_names[t->how], g.m, g.n, g.k, g.epilogue, g.a_type, g.b_type, g.c_type,
                  variant ? variant : "choice", error);
-    if (g.epilogue == NN_GEMM_ACTIVATE || g.epilogue == NN_GEMM_GATE) {
-        error = error_of(g.extra, g.extra_type, t->expected_extra, t->c_size);
+    if (g.epilogue == NN_GEMM_ACTIVATE || g.epilogue == NN_GEMM_GATE || g.epilogue == NN_GEMM_AFFINITY) {
+        error = error_of(g.extra, g.extra_type, t->expected_extra, extra_size(t));
         if (!(error < allowed(t, g.extra_type, variant)))
             fail_msg("extra of %s %s by %s: error %g", nn_gemm_layout_names[g.layout], how_names[t->how],
                      variant ? variant : "choice", error);
@@ -429,6 +462,44 @@ static void test_epilogues(void **state)
             try_two(&t, i + layout);
             free_trial(&t);
         }
+}
+
+/* Sums of an affinity's terms, of rows of whole eights and of fours. */
+static void test_affinity_sums(void **state)
+{
+    static const struct {
+        enum nn_affinity_kind kind;
+        enum how how;
+        uint32_t n;
+        enum nn_dtype operands, result;
+    } rows[] = {
+        {NN_AFFINITY_SOFTPLUS, BATCHED, 72, NN_F32, NN_F32},
+        {NN_AFFINITY_L2NORM, BATCHED, 36, NN_F16, NN_F16},
+        {NN_AFFINITY_RELU, GROUPED, 72, NN_BF16, NN_BF16},
+        {NN_AFFINITY_SIGMOID, SHARED_A, 36, NN_F32, NN_F32},
+        {NN_AFFINITY_SILU, PLAIN, 40, NN_F32, NN_BF16},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        nn_gemm g = {.layout = NN_GEMM_NT, .m = 21, .n = rows[i].n, .k = 24, .a_type = rows[i].operands,
+                     .b_type = rows[i].operands, .c_type = rows[i].result, .epilogue = NN_GEMM_AFFINITY,
+                     .activation = rows[i].kind};
+        trial t = make_trial_of(g, rows[i].how, false);
+        assert_true(try_variants(&t, false) > 0);
+        free_trial(&t);
+    }
+}
+
+/* They need memory, and columns in whole fours. */
+static void test_affinity_refused(void **state)
+{
+    (void)state;
+    nn_gemm g = {.layout = NN_GEMM_NT, .m = 4, .n = 6, .k = 8, .epilogue = NN_GEMM_AFFINITY};
+    assert_false(nn_gemm_run(device, &g));
+    assert_non_null(strstr(cs_error(), "whole fours"));
+    g.n = 8;
+    assert_false(nn_gemm_run(device, &g));
+    assert_non_null(strstr(cs_error(), "memory of f32"));
 }
 
 /* 16-bit operands of whole tiles and of ragged ones, in all that a product can be of. */
@@ -636,6 +707,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_epilogues),
+        cmocka_unit_test(test_affinity_sums),
+        cmocka_unit_test(test_affinity_refused),
         cmocka_unit_test(test_16_bits),
         cmocka_unit_test(test_narrow_tiles),
         cmocka_unit_test(test_many_tiles),

@@ -1,8 +1,10 @@
-/* What the walk over the operator table does not reach: the index of an embedding, tensors larger than a buffer, and
- * one tensor given to an operator twice. */
+/* What the walk over the operator table does not reach: the index of an embedding, tensors larger than a buffer, blocks
+ * fused as on GPUs, and one tensor given to an operator twice. */
 #include "tests/nn_fixture.h"
 
+#include "nn/ffn.h"
 #include "nn/ops.h"
+#include "nn/selftest.h"
 
 static nn_tape *new_tape(void)
 {
@@ -71,6 +73,42 @@ static void test_row_too_long_for_device(void **state)
     nn_tape_free(&tape);
 }
 
+/* The operator's cases in f32, as the selftest runs them. */
+static void walk_cases(const char *op)
+{
+    nn_selftest_result result = {0};
+    FILE *lines = tmpfile();
+    assert_non_null(lines);
+    bool ok = nn_selftest(device, &(nn_selftest_params){.op = op, .f32_only = true}, lines, &result);
+    fclose(lines);
+    if (!ok || result.failed || !result.passed)
+        fail_msg("%s: %d passed, %d failed %s", op, result.passed, result.failed, ok ? "" : cs_error());
+}
+
+/* Products that activate and gate what they make, as on GPUs: a CPU driver's selftest does without. */
+static void test_fused_blocks(void **state)
+{
+    static const char *const ops[] = {"ffn", "grouped_ffn", "competition"};
+    (void)state;
+    nn_ffn_prefer_fused(true);
+    for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
+        walk_cases(ops[i]);
+    nn_ffn_prefer_fused(false);
+}
+
+/* On a device that cannot bind the outputs of all experts at once, their affinities are found expert by expert. */
+static void test_competition_by_expert(void **state)
+{
+    (void)state;
+    vk_caps *caps = (vk_caps *)vk_device_caps(device);
+    uint64_t range = caps->max_storage_range;
+    if (caps->storage_align > 64 || caps->texel_align > 64)
+        skip(); /* products of so few rows cannot be cut where these begin */
+    caps->max_storage_range = 8192; /* the first case makes 8,448 bytes */
+    walk_cases("competition");
+    caps->max_storage_range = range;
+}
+
 static void test_one_tensor_twice(void **state)
 {
     (void)state;
@@ -92,6 +130,8 @@ int main(void)
         cmocka_unit_test(test_embedding_index),
         cmocka_unit_test(test_slices),
         cmocka_unit_test(test_row_too_long_for_device),
+        cmocka_unit_test(test_fused_blocks),
+        cmocka_unit_test(test_competition_by_expert),
         cmocka_unit_test(test_one_tensor_twice),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);

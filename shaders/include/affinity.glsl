@@ -1,5 +1,5 @@
-// Affinity of an expert's output to its token (specification 2.3): a mean of f over the columns, or the L2 norm. After
-// rows.glsl.
+// Affinity of an expert's output to its token (specification 2.3): a mean of f over the columns, or the L2 norm. The
+// includer defines the constant KIND.
 #ifndef AFFINITY_GLSL
 #define AFFINITY_GLSL
 
@@ -11,21 +11,6 @@ const uint L2_NORM = 1u;
 const uint RELU_MEAN = 2u;
 const uint SIGMOID_MEAN = 3u;
 const uint SILU_MEAN = 4u;
-
-layout(constant_id = 3) const uint KIND = SOFTPLUS_MEAN;
-
-// Sum of softplus(y) = log(1 + e^y) over a unit's columns: of max(y, 0), and one logarithm of the product of all
-// 1 + e^-|y|. The product is kept less 1, so that the smallest terms are not lost.
-float softplus_sum(Unit y)
-{
-    float product = 0.0, sum = 0.0;
-    for (uint c = 0u; c < WIDTH; c++) {
-        float v = COLUMN(y, c), e = accurate_exp_falling(-abs(v));
-        product += e + product * e;
-        sum += max(v, 0.0);
-    }
-    return sum + accurate_log1p(product);
-}
 
 float affinity_term(float y)
 {
@@ -41,13 +26,25 @@ float affinity_term(float y)
     }
 }
 
-UNIT_MAP(affinity_terms, affinity_term)
-
-// Sum of the terms of a unit.
-float affinity_sum(Unit y)
-{
-    return KIND == SOFTPLUS_MEAN ? softplus_sum(y) : unit_sum(affinity_terms(y));
-}
+// float affinity_sum(T y): sum of the terms of y's columns, COUNT of them, each COLUMN_OF(y, c). Softplus, log(1 + e^y), is
+// max(y, 0) and one logarithm of the product of all 1 + e^-|y|, which is kept less 1, so that the smallest terms are not
+// lost.
+#define DEFINE_AFFINITY_SUM(T, COUNT, COLUMN_OF) \
+    float affinity_sum(T y) \
+    { \
+        float product = 0.0, sum = 0.0; \
+        for (uint c = 0u; c < COUNT; c++) { \
+            float v = COLUMN_OF(y, c); \
+            if (KIND == SOFTPLUS_MEAN) { \
+                float e = accurate_exp_falling(-abs(v)); \
+                product += e + product * e; \
+                sum += max(v, 0.0); \
+            } else { \
+                sum += affinity_term(v); \
+            } \
+        } \
+        return KIND == SOFTPLUS_MEAN ? sum + accurate_log1p(product) : sum; \
+    }
 
 // Derivative of the term of a mean.
 float affinity_slope(float y)
@@ -63,7 +60,5 @@ float affinity_slope(float y)
         return silu_derivative(y);
     }
 }
-
-UNIT_MAP(affinity_slopes, affinity_slope)
 
 #endif

@@ -5,20 +5,26 @@
 //   GATE      C = act(other) v      extra = v, where wanted
 //   SLOPE     C = v act'(other)
 //   ADD       C = v + other
-#include "activation.glsl"
+//   AFFINITY  C = v                 extra = the sum of an affinity's terms over each four columns; needs VECTOR
 #include "half.glsl"
 
 layout(constant_id = 9) const uint TYPES = 0;      // enum nn_dtype of A, B, C, other, extra, four bits each
 layout(constant_id = 10) const uint OUTPUT = 0;    // enum nn_gemm_epilogue, and from bit 4 on the flags below
-layout(constant_id = 11) const uint ACTIVATION = 0;
+layout(constant_id = 11) const uint ACTIVATION = 0; // AFFINITY: enum nn_affinity_kind
 layout(constant_id = 12) const bool GATHER = false;
 layout(constant_id = 13) const bool VECTOR = false; // N and all strides of outputs are multiples of 4
 
 const uint A_TYPE = TYPES & 15u, B_TYPE = TYPES >> 4 & 15u;
 const uint C_TYPE = TYPES >> 8 & 15u, OTHER_TYPE = TYPES >> 12 & 15u, EXTRA_TYPE = TYPES >> 16 & 15u;
-const uint NONE = 0, ACTIVATE = 1, GATE = 2, SLOPE = 3, ADD = 4;
+const uint NONE = 0, ACTIVATE = 1, GATE = 2, SLOPE = 3, ADD = 4, AFFINITY = 5;
 const uint EPILOGUE = OUTPUT & 15u;
 const bool ADD_BIAS = (OUTPUT & 16u) != 0u, ACCUMULATE = (OUTPUT & 32u) != 0u, STORE_EXTRA = (OUTPUT & 64u) != 0u;
+
+const uint KIND = ACTIVATION;
+#include "affinity.glsl"
+
+#define FOUR_COLUMN(v, c) v[c]
+DEFINE_AFFINITY_SUM(vec4, 4u, FOUR_COLUMN)
 
 layout(push_constant) uniform Push
 {
@@ -128,7 +134,9 @@ const bool HAS_OTHER = EPILOGUE == GATE || EPILOGUE == SLOPE || EPILOGUE == ADD;
 void complete(uint entry, uint row, uint column, vec4 v, uint count)
 {
     uint at = entry * c_stride + row * n + column;
-    if (STORE_EXTRA)
+    if (EPILOGUE == AFFINITY)
+        extra1[at / 4] = floatBitsToUint(affinity_sum(v));
+    else if (STORE_EXTRA)
         store_extra(at, v, count);
     v = apply_epilogue(v, HAS_OTHER ? load_other(at, count) : vec4(0));
     if (ACCUMULATE)
@@ -149,7 +157,9 @@ void complete_eight(uint entry, uint row, uint column, vec4 low, vec4 high)
 {
 #ifdef WIDE
     uint at = entry * c_stride + row * n + column;
-    if (STORE_EXTRA)
+    if (EPILOGUE == AFFINITY)
+        extra_pair[at / 8] = packUint2x32(floatBitsToUint(vec2(affinity_sum(low), affinity_sum(high))));
+    else if (STORE_EXTRA)
         store_eight_extra(at, mat2x4(low, high));
     mat2x4 other = HAS_OTHER ? load_eight_other(at) : mat2x4(0);
     mat2x4 v = mat2x4(apply_epilogue(low, other[0]), apply_epilogue(high, other[1]));

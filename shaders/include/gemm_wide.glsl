@@ -42,3 +42,4 @@ GEMM_LOAD_TEXELS(c, C_TYPE)
 GEMM_STORE_EIGHT(2, c, C_TYPE)
 GEMM_LOAD_TEXELS(other, OTHER_TYPE)
 GEMM_STORE_EIGHT(7, extra, EXTRA_TYPE)
+layout(std430, binding = 7) buffer extra_pairs_of_floats { uint64_t extra_pair[]; };

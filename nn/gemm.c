@@ -54,7 +54,7 @@ bool nn_gemm_reads_other(const nn_gemm *g)
     return g->epilogue == NN_GEMM_GATE || g->epilogue == NN_GEMM_SLOPE || g->epilogue == NN_GEMM_ADD;
 }
 
-uint64_t nn_gemm_extra(const nn_gemm *g, uint64_t elements)
+uint64_t nn_gemm_extra_elements(const nn_gemm *g, uint64_t elements)
 {
     return g->epilogue == NN_GEMM_AFFINITY ? elements / 4 : elements;
 }
@@ -108,7 +108,7 @@ static bool check(const nn_gemm *g)
     return check_range(g, "A", g->a, e.a, g->a_type) && check_range(g, "B", g->b, e.b, g->b_type) &&
            check_range(g, "C", g->c, e.c, g->c_type) && check_range(g, "the bias", g->bias, e.bias, NN_F32) &&
            check_range(g, "'other'", g->other, nn_gemm_reads_other(g) ? e.c : 0, g->other_type) &&
-           check_range(g, "'extra'", g->extra, g->extra.block ? nn_gemm_extra(g, e.c) : 0, g->extra_type) &&
+           check_range(g, "'extra'", g->extra, g->extra.block ? nn_gemm_extra_elements(g, e.c) : 0, g->extra_type) &&
            check_range(g, "the list of rows", g->rows, e.rows, NN_I32) &&
            check_range(g, "the list of offsets", g->offsets, e.offsets, NN_I32);
 }
@@ -146,7 +146,7 @@ static bool fits(const vk_caps *caps, const nn_gemm *g, const nn_gemm_variant *v
     nn_gemm_extents e = nn_gemm_extents_of(g);
     return e.c * nn_dtype_size(g->c_type) <= most && e.bias * 4 <= most && e.rows * 4 <= most &&
            (!g->other.block || e.c * nn_dtype_size(g->other_type) <= most) &&
-           (!g->extra.block || nn_gemm_extra(g, e.c) * nn_dtype_size(g->extra_type) <= most) &&
+           (!g->extra.block || nn_gemm_extra_elements(g, e.c) * nn_dtype_size(g->extra_type) <= most) &&
            (v->texel || (e.a * nn_dtype_size(g->a_type) <= most && e.b * nn_dtype_size(g->b_type) <= most));
 }
 
@@ -163,7 +163,7 @@ static void skip_outputs(nn_gemm *g, uint64_t elements)
 {
     skip(&g->c, g->c_type, elements);
     skip(&g->other, g->other_type, elements);
-    skip(&g->extra, g->extra_type, nn_gemm_extra(g, elements));
+    skip(&g->extra, g->extra_type, nn_gemm_extra_elements(g, elements));
 }
 
 /* Entries or groups in the first half: so many that what the second half takes of A, B and C begins where this device
@@ -178,7 +178,7 @@ static uint32_t first_entries(const vk_caps *caps, const nn_gemm *g)
     if (g->other.block)
         bytes |= (uint64_t)g->c_stride * nn_dtype_size(g->other_type);
     if (g->extra.block)
-        bytes |= nn_gemm_extra(g, g->c_stride) * nn_dtype_size(g->extra_type);
+        bytes |= nn_gemm_extra_elements(g, g->c_stride) * nn_dtype_size(g->extra_type);
     while (bytes * step % align)
         step *= 2;
     return count / 2 / step ? count / 2 / step * step : count > step ? step : 0;

@@ -56,9 +56,10 @@ typedef struct nn_gemm_extents {
     uint64_t a, b, c, bias, rows, offsets;
 } nn_gemm_extents;
 nn_gemm_extents nn_gemm_extents_of(const nn_gemm *g);
-/* Whether the epilogue reads `other`; elements of `extra` beside so many of C. */
+/* Whether the epilogue reads `other`. */
 bool nn_gemm_reads_other(const nn_gemm *g);
-uint64_t nn_gemm_extra(const nn_gemm *g, uint64_t elements);
+/* Elements of `extra` beside so many of C. */
+uint64_t nn_gemm_extra_elements(const nn_gemm *g, uint64_t elements);
 
 /* Whether a workgroup of several tiles had best make whole rows of them: where a core's cache holds all of B that one
  * product of a group or entry reads, or half of it and each row can end in a narrow tile. */

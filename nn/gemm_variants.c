@@ -214,7 +214,7 @@ static void set_binds(vk_dispatch *d, const nn_gemm *g, const nn_gemm_variant *v
              v->wide ? VK_READ | VK_TEXEL : VK_READ);
     /* Nothing that is written may stand for absent memory, which all kernels share: C then stands for `extra`. */
     if (stores_extra(g))
-        add_bind(d, g->extra, nn_gemm_extra(g, e.c), g->extra_type, VK_WRITE);
+        add_bind(d, g->extra, nn_gemm_extra_elements(g, e.c), g->extra_type, VK_WRITE);
     else
         d->bind[d->binds++] = d->bind[2];
     if (v->wide)

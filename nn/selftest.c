@@ -375,19 +375,27 @@ static bool narrows(const nn_op *op, const nn_case *c)
     return false;
 }
 
+/* A walk over the cases: what is wanted of them, and how many have gone by. */
+typedef struct walk {
+    vk_device *device;
+    const nn_selftest_params *p;
+    FILE *out;
+    nn_selftest_result *result;
+    uint32_t number;
+} walk;
+
 /* Whether the next case is of the wanted shard. */
-static bool is_in_shard(const nn_selftest_params *p, uint32_t *number)
+static bool is_in_shard(walk *w)
 {
-    return !p->shards || (*number)++ % p->shards == p->shard;
+    return !w->p->shards || w->number++ % w->p->shards == w->p->shard;
 }
 
-static bool run_types(vk_device *device, const nn_op *op, const nn_case *c, const nn_selftest_params *p,
-                      uint32_t *number, FILE *out, nn_selftest_result *result)
+static bool run_types(walk *w, const nn_op *op, const nn_case *c)
 {
     static const enum nn_dtype types[] = {NN_F32, NN_F16, NN_BF16};
-    size_t count = p->f32_only || !narrows(op, c) ? 1 : sizeof types / sizeof *types;
+    size_t count = w->p->f32_only || !narrows(op, c) ? 1 : sizeof types / sizeof *types;
     for (size_t i = 0; i < count; i++)
-        if (is_in_shard(p, number) && !run_case(device, op, c, types[i], out, result))
+        if (is_in_shard(w) && !run_case(w->device, op, c, types[i], w->out, w->result))
             return false;
     return true;
 }
@@ -397,14 +405,14 @@ bool nn_selftest(vk_device *device, const nn_selftest_params *p, FILE *out, nn_s
     if (p->op && !nn_op_find(p->op))
         return cs_fail("selftest: there is no operator '%s'", p->op);
     *result = (nn_selftest_result){0};
-    uint32_t number = 0;
+    walk w = {.device = device, .p = p, .out = out, .result = result};
     for (int i = 0; i < nn_op_count; i++) {
         const nn_op *op = nn_op_table[i];
         if (p->op && strcmp(p->op, op->name))
             continue;
         for (int k = 0; k < op->case_count; k++)
-            if (!op->cases[k].bench && !run_types(device, op, &op->cases[k], p, &number, out, result))
+            if (!op->cases[k].bench && !run_types(&w, op, &op->cases[k]))
                 return false;
     }
-    return p->op || !is_in_shard(p, &number) || nn_selftest_tape(device, out, result);
+    return p->op || !is_in_shard(&w) || nn_selftest_tape(device, out, result);
 }

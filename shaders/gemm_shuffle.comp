@@ -2,7 +2,7 @@
 // Matrix product for CPU drivers: one workgroup is one subgroup and keeps a tile of RM x COLUMNS SG elements of C in
 // registers, without shared memory. On these drivers loads are what costs, and a texel fetch of 16 bytes is the
 // cheapest there is: each lane fetches what it needs of its own columns of B; A's RM rows are spread over the lanes and
-// handed round by shuffles from constant lanes. A fetch is a function call, around which all sums go to memory: so a
+// handed round by shuffles, from one lane to all. A fetch is a function call, around which all sums go to memory: so a
 // turn of the loop fetches all of its terms first and then works on RG fours of sums at a time, which fit a CPU's
 // registers.
 #extension GL_EXT_control_flow_attributes : require
@@ -52,9 +52,10 @@ vec4 bv[TERMS];               // B's columns of this lane
 const uint A_RUN = A_TYPE == TYPE_F32 || !A_ALIGNED ? 4 : 8;
 const uint A_FETCHES = RM * TERMS / SG / A_RUN;
 
-// Lane number t, to shuffle from. Where a subgroup is a vector of eight, lavapipe copies a constant lane other than the
-// first to all by two instructions, one that is not known when compiling by one (vpermps): so something is added that is
-// 0, as the workgroup is one subgroup. Vectors of other sizes have no such instruction.
+// Lane number t, to shuffle from. Where a subgroup is a vector of eight and the CPU has AVX2, lavapipe copies a constant
+// lane other than the first to all by two instructions, one that is not known when compiling by one (vpermps): so something
+// is added that is 0, as the workgroup is one subgroup. For other widths, and on the few CPUs with AVX alone, lavapipe
+// copies an unknown lane element by element.
 uint lane(uint t)
 {
     return SG == 8 && t > 0 ? t + gl_SubgroupID : t;
@@ -119,7 +120,7 @@ void load_row_numbers(uint i, uint last)
 
 uint b_row(uint i, uint t, uint last)
 {
-    return LAYOUT == TN && GATHER ? subgroupShuffle(row_numbers[t / SG], t % SG) : WHOLE ? i + t : min(i + t, last);
+    return LAYOUT == TN && GATHER ? subgroupShuffle(row_numbers[t / SG], lane(t % SG)) : WHOLE ? i + t : min(i + t, last);
 }
 
 // ---- tiles ----------------------------------------------------------------------------------------------------------

@@ -490,16 +490,40 @@ static void test_affinity_sums(void **state)
     }
 }
 
-/* They need memory, and columns in whole fours. */
-static void test_affinity_refused(void **state)
+/* The same in parts: a batch and rows are halved, and their sums with them. */
+static void test_affinity_parts(void **state)
 {
     (void)state;
-    nn_gemm g = {.layout = NN_GEMM_NT, .m = 4, .n = 6, .k = 8, .epilogue = NN_GEMM_AFFINITY};
-    assert_false(nn_gemm_run(device, &g));
-    assert_non_null(strstr(cs_error(), "whole fours"));
-    g.n = 8;
-    assert_false(nn_gemm_run(device, &g));
-    assert_non_null(strstr(cs_error(), "memory of f32"));
+    for (int batched = 0; batched < 2; batched++) {
+        nn_gemm g = {.layout = NN_GEMM_NT, .m = batched ? 64 : 200, .n = 40, .k = 16, .epilogue = NN_GEMM_AFFINITY,
+                     .max_range = 16384};
+        trial t = make_trial_of(g, batched ? BATCHED : PLAIN, false);
+        assert_true(t.c_size * 4 > g.max_range);
+        make_reference(&t);
+        run_trial(&t, NULL);
+        free_trial(&t);
+    }
+}
+
+/* They need memory of f32, and columns and strides in whole fours. */
+static void test_affinity_refused(void **state)
+{
+    static const struct {
+        uint32_t n, c_stride;
+        bool memory;
+        enum nn_dtype extra;
+    } rows[] = {{6, 0, true, NN_F32}, {8, 34, true, NN_F32}, {8, 0, false, NN_F32}, {8, 0, true, NN_F16}};
+    static const float zeros[128];
+    (void)state;
+    vk_range memory = upload(zeros, 128, NN_F32);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        nn_gemm g = {.layout = NN_GEMM_NT, .m = 4, .n = rows[i].n, .k = 8, .a = memory, .b = memory, .c = memory,
+                     .c_stride = rows[i].c_stride, .epilogue = NN_GEMM_AFFINITY, .extra_type = rows[i].extra};
+        g.extra = rows[i].memory ? memory : (vk_range){0};
+        assert_false(nn_gemm_run(device, &g));
+        assert_non_null(strstr(cs_error(), "whole fours"));
+    }
+    vk_free(device, &memory);
 }
 
 /* 16-bit operands of whole tiles and of ragged ones, in all that a product can be of. */
@@ -708,6 +732,7 @@ int main(void)
         cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_epilogues),
         cmocka_unit_test(test_affinity_sums),
+        cmocka_unit_test(test_affinity_parts),
         cmocka_unit_test(test_affinity_refused),
         cmocka_unit_test(test_16_bits),
         cmocka_unit_test(test_narrow_tiles),

@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <string.h>
 
 #include "base/error.h"
 #include "nn/selftest.h"
@@ -13,8 +14,8 @@ static bool parse_shard(const char *text, nn_selftest_params *p)
     int end = 0;
     if (!text)
         return true;
-    if (sscanf(text, "%4u/%4u%n", &shard, &shards, &end) != 2 || text[end] || shard < 1 || shard > shards ||
-        shards > MOST)
+    if (text[strspn(text, "0123456789/")] || sscanf(text, "%4u/%4u%n", &shard, &shards, &end) != 2 || text[end] ||
+        shard < 1 || shard > shards || shards > MOST)
         return cs_fail("--shard %s: must be I/N with 1 <= I <= N <= %d, such as 1/2", text, MOST);
     p->shard = shard - 1;
     p->shards = shards;

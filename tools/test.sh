@@ -77,9 +77,11 @@ count_summary() {
 # selftest NAME [OPTIONS...]: a share of its cases on each core, as nearly all of its time goes into compiling kernels, which
 # drivers do on one.
 selftest() {
-    name=$1 shards=$(nproc) shard=0 pids=
+    name=$1 shards=$(nproc 2>/dev/null || echo 1) shard=0 pids=
     [ "$shards" -le 8 ] || shards=8
     shift
+    rm -f "$logs/$name"-[0-9]*.log
+    trap 'kill $pids 2>/dev/null; exit 130' INT TERM
     while [ "$shard" -lt "$shards" ]; do
         shard=$((shard + 1))
         LP_NUM_THREADS=0 "$csmoe" selftest "$@" --shard "$shard/$shards" >"$logs/$name-$shard.log" 2>&1 &
@@ -91,6 +93,7 @@ selftest() {
         status=$? shard=$((shard + 1))
         count_summary "$logs/$name-$shard.log" "$status"
     done
+    trap - INT TERM
 }
 
 # no_messages LOG...: one case, which fails if the validation layer said anything.

@@ -1,5 +1,5 @@
-// Affinity of an expert's output to its token (specification 2.3): a mean of f over the columns, or the L2 norm. The
-// includer defines the constant KIND.
+// Affinity of an expert's output to its token (specification 2.3): a mean of f over the columns, or the L2 norm; here its
+// terms. The includer defines the constant KIND.
 #ifndef AFFINITY_GLSL
 #define AFFINITY_GLSL
 

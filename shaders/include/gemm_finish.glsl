@@ -6,6 +6,7 @@
 //   SLOPE     C = v act'(other)
 //   ADD       C = v + other
 //   AFFINITY  C = v                 extra = the sum of an affinity's terms over each four columns; needs VECTOR
+#include "activation.glsl"
 #include "half.glsl"
 
 layout(constant_id = 9) const uint TYPES = 0;      // enum nn_dtype of A, B, C, other, extra, four bits each

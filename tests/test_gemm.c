@@ -485,7 +485,8 @@ static void test_affinity_sums(void **state)
                      .b_type = rows[i].operands, .c_type = rows[i].result, .epilogue = NN_GEMM_AFFINITY,
                      .activation = rows[i].kind};
         trial t = make_trial_of(g, rows[i].how, false);
-        assert_true(try_variants(&t, false) > 0);
+        try_two(&t, i);
+        run_trial(&t, nn_gemm_plainest()->name);
         free_trial(&t);
     }
 }

@@ -90,7 +90,7 @@ static bool cases_pass(const char *op)
 /* Products that activate and gate what they make, as on GPUs: a CPU driver's selftest does without. */
 static void test_fused_blocks(void **state)
 {
-    static const char *const ops[] = {"ffn", "grouped_ffn", "competition"};
+    static const char *const ops[] = {"ffn", "grouped_ffn"};
     (void)state;
     bool good = true;
     nn_ffn_prefer_fused(true);

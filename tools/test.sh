@@ -17,6 +17,10 @@ passed=0
 failed=0
 skipped=0
 
+# What runs in the background, which an interrupt does not reach.
+pids=
+trap 'kill $pids 2>/dev/null; exit 130' INT TERM
+
 # stage NAME: says what begins, after the time that the stage before took.
 stage_name=
 stage() {
@@ -81,7 +85,6 @@ selftest() {
     [ "$shards" -le 8 ] || shards=8
     shift
     rm -f "$logs/$name"-[0-9]*.log
-    trap 'kill $pids 2>/dev/null; exit 130' INT TERM
     while [ "$shard" -lt "$shards" ]; do
         shard=$((shard + 1))
         LP_NUM_THREADS=0 "$csmoe" selftest "$@" --shard "$shard/$shards" >"$logs/$name-$shard.log" 2>&1 &
@@ -93,7 +96,22 @@ selftest() {
         status=$? shard=$((shard + 1))
         count_summary "$logs/$name-$shard.log" "$status"
     done
-    trap - INT TERM
+    pids=
+}
+
+# scripts NAME...: tests/NAME.sh side by side, as each mostly waits for one process that uses one core.
+scripts() {
+    pids=
+    for name in "$@"; do
+        sh "tests/$name.sh" "$csmoe" >"$logs/$name.log" 2>&1 &
+        pids="$pids $!"
+    done
+    for pid in $pids; do
+        wait "$pid"
+        count_tap "$logs/$1.log" $?
+        shift
+    done
+    pids=
 }
 
 # no_messages LOG...: one case, which fails if the validation layer said anything.
@@ -137,17 +155,8 @@ build "$work" --buildtype=release -Dwerror=true || give_up "the build"
 stage "unit tests"
 unit_tests "$work" unit
 
-stage "command line"
-sh tests/cli.sh "$csmoe" >"$logs/cli.log" 2>&1
-count_tap "$logs/cli.log" $?
-
-stage "training: the loss falls, faults are named"
-sh tests/train.sh "$csmoe" >"$logs/train.log" 2>&1
-count_tap "$logs/train.log" $?
-
-stage "training: same seed, same bits, also when interrupted"
-sh tests/resume.sh "$csmoe" >"$logs/resume.log" 2>&1
-count_tap "$logs/resume.log" $?
+stage "command line; training: the loss falls, faults are named, same seed, same bits, also when interrupted"
+scripts cli train resume
 
 stage "selftest: every operator on the default device"
 selftest selftest

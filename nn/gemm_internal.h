@@ -36,8 +36,8 @@ enum {
 /* For the table: the kernel for CPU drivers (nn/gemm_shuffle.c). */
 enum { NN_GEMM_TALL = 32 }; /* rows of a tile of gemm_shuffle_tall */
 bool nn_gemm_shuffle_suits(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g);
-/* Twice as many rows of A share what is fetched of B: 5 to 15% faster, where a core's first cache holds their terms (in
- * TN always: these lie side by side) and few rows are beyond an edge. */
+/* Twice as many rows of A share what is fetched of B: 4 to 16% faster where few rows are beyond an edge, NN has no long
+ * sums and NT no rows of B of whole pages. */
 bool nn_gemm_shuffle_tall_pays(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g);
 void nn_gemm_shuffle_specialize(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g, vk_dispatch *d);
 

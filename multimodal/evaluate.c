@@ -25,10 +25,11 @@ static bool evaluate_batch(mm_loaded *l, nn_tape *tape, const mm_batch *b, bool 
 {
     nn_tensor *loss, *best;
     float sum;
-    int32_t *tokens = cs_alloc((size_t)b->labels, sizeof *tokens, "the evaluation");
+    int32_t *tokens = NULL;
     const mm_forward how = {.loss_scale = 1, .blank = blank};
     nn_tape_reset(tape);
-    bool ok = tokens && mm_model_forward(l->model, tape, b, &how, &loss, &best) && nn_tape_run(tape, NULL, 0) &&
+    bool ok = mm_model_forward(l->model, tape, b, &how, &loss, &best) && nn_tape_run(tape, NULL, 0) &&
+              (tokens = cs_alloc((size_t)nn_count(best), sizeof *tokens, "the evaluation")) &&
               nn_read(tape, loss, &sum) && nn_read(tape, best, tokens);
     if (ok) {
         result->loss += sum;

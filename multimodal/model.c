@@ -100,7 +100,9 @@ void mm_model_free(mm_model **model)
     free(m->results);
     free(m->scratch.index);
     free(m->scratch.places);
+    free(m->scratch.picks);
     free(m->scratch.inverse);
+    free(m->scratch.label);
     free(m->scratch.slots);
     free(m);
     *model = NULL;
@@ -142,17 +144,25 @@ static nn_tensor *embed(mm_model *m, nn_tape *tape, const int32_t *source, int64
                         features ? nn_input(tape, NN_I32, 1, &places, s->places) : NULL);
 }
 
-/* These of n rows. */
-static bool pick_rows(mm_model *m, nn_tape *tape, const int32_t *rows, int64_t count, int64_t n, nn_pick *pick)
+/* These of n rows, into scratch.picks and its inverse; there is room for `most`. */
+static bool list_picks(mm_model *m, const int32_t *rows, int64_t count, int64_t most, int64_t n)
 {
     struct mm_model_scratch *s = &m->scratch;
-    if (!cs_grow(&s->inverse, &s->inverse_room, (size_t)n, 4, "the labels"))
+    if (!cs_grow(&s->picks, &s->picks_room, (size_t)most, 4, "the labels") ||
+        !cs_grow(&s->inverse, &s->inverse_room, (size_t)n, 4, "the labels"))
         return false;
+    memcpy(s->picks, rows, (size_t)count * 4);
     for (int64_t i = 0; i < n; i++)
         s->inverse[i] = -1;
     for (int64_t i = 0; i < count; i++)
         s->inverse[rows[i]] = (int32_t)i;
-    *pick = (nn_pick){nn_input(tape, NN_I32, 1, &count, rows), nn_input(tape, NN_I32, 1, &n, s->inverse), NULL};
+    return true;
+}
+
+static bool pick_rows(mm_model *m, nn_tape *tape, int64_t count, int64_t n, nn_pick *pick)
+{
+    const struct mm_model_scratch *s = &m->scratch;
+    *pick = (nn_pick){nn_input(tape, NN_I32, 1, &count, s->picks), nn_input(tape, NN_I32, 1, &n, s->inverse), NULL};
     return pick->rows && pick->inverse;
 }
 
@@ -168,23 +178,59 @@ static int64_t most_labels(const mm_batch *b)
     return most;
 }
 
-enum { SLOTS_STEP = 8 }; /* so that shapes repeat from batch to batch */
+/* Where shapes repeat from batch to batch, command buffers are used again: slots and scored rows come in these steps. */
+enum { SLOTS_STEP = 8, ROWS_STEP = 16 };
+enum { NO_LABEL = -1 }; /* not counted */
 
-/* The rows that are scored. */
-static bool pick_labels(mm_model *m, nn_tape *tape, const mm_batch *b, nn_pick *pick)
+static int64_t round_up(int64_t n, int64_t step)
+{
+    return (n + step - 1) / step * step;
+}
+
+/* Not over an eighth more than there are labels, where these are many. */
+static int64_t rows_to_score(const mm_batch *b, int64_t slots)
+{
+    int64_t step = ROWS_STEP, most = b->samples * slots;
+    while (step * 2 * 8 <= b->labels)
+        step *= 2;
+    return round_up(b->labels, step) < most ? round_up(b->labels, step) : most;
+}
+
+/* Picks one more row of a sample, the next without a label, that makes up the number. */
+static int32_t pick_filler(struct mm_model_scratch *s, int64_t *row, int32_t pick)
+{
+    while (s->inverse[*row] >= 0)
+        ++*row;
+    s->picks[pick] = (int32_t)*row;
+    s->inverse[*row] = pick;
+    s->label[pick] = NO_LABEL;
+    return pick;
+}
+
+/* The rows that are scored: those of the labels, then some that make up the number, by sample wherever slots are left. */
+static bool pick_labels(mm_model *m, nn_tape *tape, const mm_batch *b, nn_pick *pick, nn_tensor **labels)
 {
     struct mm_model_scratch *s = &m->scratch;
-    const int64_t slots = (most_labels(b) + SLOTS_STEP - 1) / SLOTS_STEP * SLOTS_STEP;
-    if (!pick_rows(m, tape, b->label_row, b->labels, (int64_t)b->samples * b->tokens, pick) ||
+    const int64_t slots = round_up(most_labels(b), SLOTS_STEP), count = rows_to_score(b, slots);
+    const int64_t rows = (int64_t)b->samples * b->tokens;
+    if (!list_picks(m, b->label_row, b->labels, count, rows) ||
+        !cs_grow(&s->label, &s->label_room, (size_t)count, 4, "the labels") ||
         !cs_grow(&s->slots, &s->slots_room, (size_t)(b->samples * slots), 4, "the labels"))
         return false;
-    for (int64_t sample = 0, label = 0; sample < b->samples; sample++)
+    memcpy(s->label, b->label, (size_t)b->labels * 4);
+    int32_t label = 0, filler = b->labels;
+    for (int64_t sample = 0; sample < b->samples; sample++) {
+        int64_t row = sample * b->tokens;
         for (int64_t i = 0; i < slots; i++) {
             bool has = label < b->labels && b->label_row[label] / b->tokens == sample;
-            s->slots[sample * slots + i] = has ? (int32_t)label++ : -1;
+            s->slots[sample * slots + i] = has ? label++ : filler < count ? pick_filler(s, &row, filler++) : -1;
         }
+    }
+    if (!pick_rows(m, tape, count, rows, pick))
+        return false;
     pick->slots = nn_input(tape, NN_I32, 2, (int64_t[]){b->samples, slots}, s->slots);
-    return pick->slots;
+    *labels = nn_input(tape, NN_I32, 1, &count, s->label);
+    return pick->slots && *labels;
 }
 
 static int vision_mixtures(const mm_model *m)
@@ -199,7 +245,7 @@ bool mm_model_forward(mm_model *m, nn_tape *tape, const mm_batch *b, const mm_fo
                       nn_tensor **best)
 {
     const bool recompute = how->training && m->config->train.recompute;
-    const int64_t tokens = (int64_t)b->samples * b->tokens, labels = b->labels;
+    const int64_t tokens = (int64_t)b->samples * b->tokens;
     if (!b->labels)
         return cs_fail("a batch has no answers to learn from: all of its turns were dropped by data.max_tokens");
     memset(m->results, 0, (size_t)m->mixtures * sizeof *m->results);
@@ -216,11 +262,11 @@ bool mm_model_forward(mm_model *m, nn_tape *tape, const mm_batch *b, const mm_fo
     nn_tensor *x = embed(m, tape, b->source, tokens, features);
     x = nn_reshape(tape, x, 3, (int64_t[]){b->samples, b->tokens, m->config->text.width});
     nn_pick wanted;
-    if (!pick_labels(m, tape, b, &wanted))
+    nn_tensor *labels;
+    if (!pick_labels(m, tape, b, &wanted, &labels))
         return false;
     x = mm_decoder_forward(tape, &m->decoder, x, NULL, &wanted, &c, recompute);
-    nn_tensor *label = nn_input(tape, NN_I32, 1, &labels, b->label);
-    *loss = nn_keep(mm_decoder_loss(tape, &m->decoder, x, label, how->loss_scale, best));
+    *loss = nn_keep(mm_decoder_loss(tape, &m->decoder, x, labels, how->loss_scale, best));
     nn_keep(*best);
     return *loss != NULL;
 }
@@ -246,9 +292,9 @@ static nn_tensor *decode(mm_model *m, nn_tape *tape, nn_tensor *x, const int32_t
     c->mixtures = vision_mixtures(m);
     c->positions = nn_input(tape, NN_I32, 1, &tokens, positions);
     x = nn_reshape(tape, x, 3, (int64_t[]){1, tokens, m->config->text.width});
-    m->scratch.last = (int32_t)tokens - 1;
+    const int32_t last_row = (int32_t)tokens - 1; /* predicts what comes next */
     nn_pick last;
-    if (!pick_rows(m, tape, &m->scratch.last, 1, tokens, &last))
+    if (!list_picks(m, &last_row, 1, 1, tokens) || !pick_rows(m, tape, 1, tokens, &last))
         return NULL;
     x = mm_decoder_forward(tape, &m->decoder, x, cache, tokens > 1 ? &last : NULL, c, false);
     return nn_keep(mm_decoder_logits(tape, &m->decoder, x));

@@ -27,9 +27,8 @@ typedef struct mm_model {
     nn_moe_result *results; /* [mixtures] of the last forward pass; zeroed where a mixture did not run */
     int mixtures;
     struct mm_model_scratch { /* host copies that a tape reads from, valid until the next forward pass */
-        int32_t *index, *places, *inverse, *slots;
-        size_t index_room, places_room, inverse_room, slots_room;
-        int32_t last; /* row of a prompt that predicts what comes next */
+        int32_t *index, *places, *picks, *inverse, *label, *slots;
+        size_t index_room, places_room, picks_room, inverse_room, label_room, slots_room;
     } scratch;
 } mm_model;
 
@@ -45,8 +44,9 @@ typedef struct mm_forward {
     bool blank;             /* pictures are replaced by their mean colour: what the text alone gives away */
 } mm_forward;
 
-/* Appends the whole model to the tape. `*loss` = loss_scale * sum of the labels' cross-entropy, `*best` [labels] I32
- * the likeliest tokens; the batch must live until the tape has run. */
+/* Appends the whole model to the tape. `*loss` = loss_scale * sum of the labels' cross-entropy, `*best` I32
+ * the likeliest tokens: the labels' first, then those of rows that make up a number that repeats. The batch must live
+ * until the tape has run. */
 bool mm_model_forward(mm_model *model, nn_tape *tape, const mm_batch *batch, const mm_forward *how, nn_tensor **loss,
                       nn_tensor **best);
 

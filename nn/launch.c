@@ -172,6 +172,7 @@ static bool launch_slice(vk_device *device, const nn_launch *l, int64_t first, i
         .specs = 3 + NN_MAX_ROW_SPECS + 3,
         .push = push,
         .push_bytes = 12 + l->push_bytes,
+        .once = l->once,
         .flops = l->flops * (double)rows / (double)l->rows,
     };
     memcpy(d.spec + 3, l->spec, sizeof l->spec);

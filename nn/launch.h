@@ -40,6 +40,7 @@ typedef struct nn_launch {
     uint32_t spec[NN_MAX_ROW_SPECS]; /* specialization constants 3, 4, ... */
     const void *push;                /* what follows rows, units, first_row */
     uint32_t push_bytes;
+    bool once; /* vk_dispatch.once */
     double flops;
 } nn_launch;
 

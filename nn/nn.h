@@ -77,6 +77,8 @@ void nn_tape_set_loss_scale(nn_tape *tape, vk_range scale);
 
 /* An input with the values at `host` (tensor order, nn_bytes() bytes), which must stay valid until the run. */
 nn_tensor *nn_input(nn_tape *tape, enum nn_dtype dtype, int dims, const int64_t *shape, const void *host);
+/* Zeroed host memory (up to 64 KiB) that lasts until the reset, as for an input's values; NULL on failure. */
+void *nn_tape_take(nn_tape *tape, size_t bytes);
 /* A tensor over device memory that someone else owns (a key/value cache); no gradient. */
 nn_tensor *nn_external(nn_tape *tape, enum nn_dtype dtype, int dims, const int64_t *shape, vk_range data);
 /* Marks an input as wanting a gradient (kept until reset). */

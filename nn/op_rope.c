@@ -8,6 +8,7 @@
 #include "nn/op_util.h"
 #include "nn/ops.h"
 
+enum { IN_X, IN_POSITIONS, IN_FREQUENCIES };
 enum { MAX_HEAD_DIM = 1024 };
 
 typedef struct rope_params {
@@ -21,76 +22,83 @@ static const rope_params *params_of(const nn_node *n)
     return (const rope_params *)n->params;
 }
 
+static bool takes_heads_of(int head_dim)
+{
+    return head_dim >= 2 && head_dim % 2 == 0 && head_dim <= MAX_HEAD_DIM;
+}
+
+/* Word `i` of a head's frequencies: two for each pair, the high one first. */
+static uint32_t frequency_word(const rope_params *p, int i)
+{
+    double turns = pow(p->theta, -2.0 * (i / 2) / p->head_dim) / (2 * M_PI);
+    double high = floor(ldexp(turns, 32));
+    return (uint32_t)(i % 2 ? ldexp(ldexp(turns, 32) - high, 32) : high);
+}
+
+/* An input, so that it goes to the device with a step's other integers. */
+static nn_tensor *frequencies(nn_tape *tape, const rope_params *p)
+{
+    const int64_t count = takes_heads_of(p->head_dim) ? p->head_dim : 1; /* infer() says what is wrong */
+    uint32_t *words = nn_tape_take(tape, (size_t)count * sizeof *words);
+    for (int i = 0; words && i < count; i++)
+        words[i] = frequency_word(p, i);
+    return words ? nn_input(tape, NN_I32, 1, &count, words) : NULL;
+}
+
 nn_tensor *nn_rope(nn_tape *tape, nn_tensor *x, nn_tensor *positions, int heads, int head_dim, float theta,
                    bool interleaved)
 {
+    const rope_params params = {heads, head_dim, theta, interleaved};
     /* A unit of fewer than 4 columns cannot be stored in 16 bits. */
     if (head_dim % 8)
         x = nn_cast(tape, x, NN_F32);
-    nn_tensor *in[] = {x, positions}, *y;
-    nn_apply(tape, &nn_op_rope, &(rope_params){heads, head_dim, theta, interleaved}, in, 2, &y);
+    nn_tensor *in[] = {x, positions, frequencies(tape, &params)}, *y;
+    nn_apply(tape, &nn_op_rope, &params, in, 3, &y);
     return y;
 }
 
 static bool infer(nn_node *n)
 {
     const rope_params *p = params_of(n);
-    nn_shape_like(n->out[0], n->in[0]);
-    if (!nn_expect_values("rope", "x", n->in[0]))
-        return false;
-    if (!nn_expect_integers("rope", "positions", n->in[1], nn_rows(n->in[0])))
-        return false;
-    if (p->head_dim < 2 || p->head_dim % 2 || p->head_dim > MAX_HEAD_DIM)
+    nn_shape_like(n->out[0], n->in[IN_X]);
+    if (!takes_heads_of(p->head_dim))
         return cs_fail("rope: head width %d is not an even number up to %d", p->head_dim, MAX_HEAD_DIM);
-    if (p->heads < 1 || (int64_t)p->heads * p->head_dim > nn_cols(n->in[0]))
-        return cs_fail("rope: %d heads of width %d in rows %s", p->heads, p->head_dim, nn_shape_string(n->in[0]).text);
+    if (!nn_expect_values("rope", "x", n->in[IN_X]) ||
+        !nn_expect_integers("rope", "positions", n->in[IN_POSITIONS], nn_rows(n->in[IN_X])) ||
+        !nn_expect_integers("rope", "frequencies", n->in[IN_FREQUENCIES], p->head_dim))
+        return false;
+    if (p->heads < 1 || (int64_t)p->heads * p->head_dim > nn_cols(n->in[IN_X]))
+        return cs_fail("rope: %d heads of width %d in rows %s", p->heads, p->head_dim, nn_shape_string(n->in[IN_X]).text);
     return p->theta > 1 || cs_fail("rope: theta %g is not above 1", p->theta);
 }
 
 static double flops(const nn_node *n)
 {
-    return 3.0 * (double)nn_count(n->in[0]);
-}
-
-static vk_bind upload_frequencies(nn_exec *x, const rope_params *p)
-{
-    uint32_t words[MAX_HEAD_DIM];
-    for (int i = 0; i < p->head_dim / 2; i++) {
-        double turns = pow(p->theta, -2.0 * i / p->head_dim) / (2 * M_PI);
-        double high = floor(ldexp(turns, 32));
-        words[2 * i] = (uint32_t)high;
-        words[2 * i + 1] = (uint32_t)ldexp(ldexp(turns, 32) - high, 32);
-    }
-    uint64_t bytes = (uint64_t)p->head_dim * 4;
-    vk_bind bind = nn_scratch(x, bytes);
-    bind.range.size = bytes;
-    if (bind.range.block && !vk_upload(nn_device(x), bind.range, words, bytes))
-        bind.range = (vk_range){0};
-    return bind;
+    return 3.0 * (double)nn_count(n->in[IN_X]);
 }
 
 static bool launch(nn_exec *x, const nn_node *n, nn_row_bind from, nn_row_bind to, float direction,
                    bool accumulate)
 {
     const rope_params *p = params_of(n);
-    int64_t cols = nn_cols(n->in[0]);
+    int64_t cols = nn_cols(n->in[IN_X]);
     /* A unit must lie in one head, and in one half of it where the halves are rotated. */
     int64_t whole = p->interleaved ? p->head_dim : p->head_dim / 2;
     enum nn_width width = nn_row_width(nn_device(x), cols), head_width = nn_row_width(nn_device(x), whole);
     width = head_width < width ? head_width : width;
     uint32_t head_units = (uint32_t)p->head_dim / width;
-    vk_bind frequencies = upload_frequencies(x, p);
     struct {
         uint32_t heads, head_units;
         float direction;
     } push = {(uint32_t)p->heads, head_units, direction};
-    return frequencies.range.block && nn_launch_rows(nn_device(x), &(nn_launch){
+    return nn_launch_rows(nn_device(x), &(nn_launch){
         .kernel = "rope",
-        .rows = nn_rows(n->in[0]),
+        .rows = nn_rows(n->in[IN_X]),
         .cols = cols,
         .width = width,
         .per_row = p->interleaved && width > 1 ? head_units : head_units / 2,
-        .bind = {from, {nn_read_bind(n->in[1]), 4}, {frequencies, 0, true}, to, nn_row_old(to, accumulate)},
+        .bind = {from, {nn_read_bind(n->in[IN_POSITIONS]), 4}, {nn_read_bind(n->in[IN_FREQUENCIES]), 0, true}, to,
+                 nn_row_old(to, accumulate)},
         .spec = {p->interleaved, accumulate},
         .push = &push,
         .push_bytes = sizeof push,
@@ -100,18 +108,18 @@ static bool launch(nn_exec *x, const nn_node *n, nn_row_bind from, nn_row_bind t
 
 static bool forward(nn_exec *x, const nn_node *n)
 {
-    int64_t cols = nn_cols(n->in[0]);
-    return launch(x, n, nn_row_in(n->in[0], cols), nn_row_out(n->out[0], cols), 1, false);
+    int64_t cols = nn_cols(n->in[IN_X]);
+    return launch(x, n, nn_row_in(n->in[IN_X], cols), nn_row_out(n->out[0], cols), 1, false);
 }
 
 static bool backward(nn_exec *x, const nn_node *n)
 {
-    if (!nn_wants_grad(n->in[0]))
+    if (!nn_wants_grad(n->in[IN_X]))
         return true;
     bool accumulate;
-    int64_t cols = nn_cols(n->in[0]);
-    vk_bind dx = nn_din_bind(x, n->in[0], &accumulate);
-    return launch(x, n, nn_row_dout(n->out[0], cols), nn_row_din(dx, n->in[0], cols), -1, accumulate);
+    int64_t cols = nn_cols(n->in[IN_X]);
+    vk_bind dx = nn_din_bind(x, n->in[IN_X], &accumulate);
+    return launch(x, n, nn_row_dout(n->out[0], cols), nn_row_din(dx, n->in[IN_X], cols), -1, accumulate);
 }
 
 /* ---- references -------------------------------------------------------------------------------------------------- */
@@ -120,7 +128,7 @@ static bool backward(nn_exec *x, const nn_node *n)
 static void rotate(const nn_node *n, const double *positions, const double *from, double *to, double direction)
 {
     const rope_params *p = params_of(n);
-    int64_t rows = nn_rows(n->in[0]), cols = nn_cols(n->in[0]), width = p->head_dim;
+    int64_t rows = nn_rows(n->in[IN_X]), cols = nn_cols(n->in[IN_X]), width = p->head_dim;
     for (int64_t i = 0; i < rows; i++)
         for (int64_t c = 0; c < cols; c++) {
             int64_t at = i * cols + c;
@@ -138,59 +146,67 @@ static void rotate(const nn_node *n, const double *positions, const double *from
 
 static void ref_forward(const nn_ref *r)
 {
-    for (int64_t i = 0; i < nn_count(r->node->in[0]); i++)
+    for (int64_t i = 0; i < nn_count(r->node->in[IN_X]); i++)
         r->out[0][i] = 0;
-    rotate(r->node, r->in[1], r->in[0], r->out[0], 1);
+    rotate(r->node, r->in[IN_POSITIONS], r->in[IN_X], r->out[0], 1);
 }
 
 static void ref_backward(const nn_ref *r)
 {
-    if (!r->din[0])
+    if (!r->din[IN_X])
         return;
-    rotate(r->node, r->in[1], r->dout[0], r->din[0], -1);
+    rotate(r->node, r->in[IN_POSITIONS], r->dout[0], r->din[IN_X], -1);
 }
 
 /* ---- the row ----------------------------------------------------------------------------------------------------- */
 
-static void fill_far(const nn_case *c, int i, double *const *values)
+static void fill_frequencies(const nn_case *c, double *values)
 {
-    for (int64_t j = 0; j < c->in[i].shape[0]; j++)
-        values[i][j] = (double)(j * 99991 % 1000003);
+    for (int i = 0; i < ((const rope_params *)c->params)->head_dim; i++)
+        values[i] = (int32_t)frequency_word(c->params, i);
 }
 
+static void fill_near(const nn_case *c, int i, double *const *values)
+{
+    if (i == IN_FREQUENCIES)
+        fill_frequencies(c, values[i]);
+    else
+        for (int64_t j = 0; j < c->in[i].shape[0]; j++)
+            values[i][j] = (double)(j * 37 % 512);
+}
+
+static void fill_far(const nn_case *c, int i, double *const *values)
+{
+    if (i == IN_FREQUENCIES)
+        fill_frequencies(c, values[i]);
+    else
+        for (int64_t j = 0; j < c->in[i].shape[0]; j++)
+            values[i][j] = (double)(j * 99991 % 1000003);
+}
+
+#define CASE(rows, width, ...) \
+    .in = {{NN_F32, __VA_ARGS__, NN_FILL_NORMAL}, {NN_I32, 1, {rows}, NN_FILL_CUSTOM}, {NN_I32, 1, {width}, NN_FILL_CUSTOM}}
+
 static const rope_params pairs = {3, 16, 1e4f, true}, halves = {2, 32, 1e4f, false}, narrow = {2, 6, 5e5f, false},
-                         odd = {1, 2, 1e4f, true};
+                         odd = {1, 2, 1e4f, true}, easy = {8, 16, 1e4f, false}, wide = {16, 64, 1e4f, true};
 
 static const nn_case cases[] = {
-    {.name = "interleaved, values copied",
-     .in = {{NN_F32, 2, {9, 64}, NN_FILL_NORMAL}, {NN_I32, 1, {9}, NN_FILL_INDEX, .below = 40}},
-     .params = &pairs},
-    {.name = "halves, batch",
-     .in = {{NN_F32, 3, {2, 5, 64}, NN_FILL_NORMAL}, {NN_I32, 1, {10}, NN_FILL_INDEX, .below = 512}},
-     .params = &halves},
-    {.name = "halves of 3, positions up to a million",
-     .in = {{NN_F32, 2, {7, 13}, NN_FILL_NORMAL}, {NN_I32, 1, {7}, NN_FILL_CUSTOM}},
-     .params = &narrow,
-     .fill = fill_far},
-    {.name = "one pair, odd columns",
-     .in = {{NN_F32, 2, {1, 5}, NN_FILL_NORMAL}, {NN_I32, 1, {1}, NN_FILL_INDEX, .below = 9}},
-     .params = &odd},
-    {.name = "[8192, 192], 4 + 4 heads of 16",
-     .in = {{NN_F32, 2, {8192, 192}, NN_FILL_NORMAL}, {NN_I32, 1, {8192}, NN_FILL_INDEX, .below = 512}},
-     .params = &(const rope_params){8, 16, 1e4f, false},
+    {.name = "interleaved, values copied", CASE(9, 16, 2, {9, 64}), .params = &pairs, .fill = fill_near},
+    {.name = "halves, batch", CASE(10, 32, 3, {2, 5, 64}), .params = &halves, .fill = fill_near},
+    {.name = "halves of 3, positions up to a million", CASE(7, 6, 2, {7, 13}), .params = &narrow, .fill = fill_far},
+    {.name = "one pair, odd columns", CASE(1, 2, 2, {1, 5}), .params = &odd, .fill = fill_near},
+    {.name = "[8192, 192], 4 + 4 heads of 16", CASE(8192, 16, 2, {8192, 192}), .params = &easy, .fill = fill_near,
      .bench = true},
-    {.name = "[2048, 1536], 8 + 8 heads of 64",
-     .in = {{NN_F32, 2, {2048, 1536}, NN_FILL_NORMAL}, {NN_I32, 1, {2048}, NN_FILL_INDEX, .below = 512}},
-     .params = &(const rope_params){16, 64, 1e4f, true},
+    {.name = "[2048, 1536], 8 + 8 heads of 64", CASE(2048, 64, 2, {2048, 1536}), .params = &wide, .fill = fill_near,
      .bench = true},
 };
 
 const nn_op nn_op_rope = {
     .name = "rope",
-    .ins = 2,
+    .ins = 3,
     .outs = 1,
-    .half_in = 1,
-    .keep_in = 2,
+    .half_in = 1 << IN_X,
+    .keep_in = 1 << IN_POSITIONS | 1 << IN_FREQUENCIES,
     .param_bytes = sizeof(rope_params),
     .infer = infer,
     .forward = forward,

@@ -54,7 +54,7 @@ bool nn_params_read_loss_scale(nn_params *set, nn_loss_scale *state)
 /* ---- the norm ---------------------------------------------------------------------------------------------------- */
 
 enum {
-    UPDATE_BYTES = 24, /* of grad_norm.comp's result, ... */
+    UPDATE_BYTES = 28, /* of grad_norm.comp's result, ... */
     NORM_BYTES = 8,    /* of which the norm and the loss scale come first */
 };
 
@@ -84,13 +84,21 @@ static bool square_slabs(const nn_params *set, vk_range partials)
     return true;
 }
 
-/* What the optimizer needs to know of the gradients into `update` (shaders/grad_norm.comp). */
+/* What the optimizer needs to know of this step and its gradients into `update` (shaders/grad_norm.comp). */
 static bool measure(const nn_params *set, const nn_adamw *a, uint64_t step, uint64_t partial_bytes, vk_range update)
 {
     struct {
-        float clip, lr, log_beta1, log_beta2;
+        float clip, lr, keep, log_beta1, log_beta2;
         uint32_t step, growth;
-    } push = {a->clip, a->lr, (float)log(a->beta1), (float)log(a->beta2), (uint32_t)step, set->growth};
+    } push = {
+        .clip = a->clip,
+        .lr = a->lr,
+        .keep = (float)(1 - (double)a->lr * a->decay),
+        .log_beta1 = (float)log(a->beta1),
+        .log_beta2 = (float)log(a->beta2),
+        .step = (uint32_t)step,
+        .growth = set->growth,
+    };
     vk_range partials = vk_alloc(set->device, partial_bytes, VK_MEMORY_DEVICE, "the gradient norm");
     bool ok = partials.block;
     partials.size = partial_bytes;
@@ -105,6 +113,7 @@ static bool measure(const nn_params *set, const nn_adamw *a, uint64_t step, uint
              .spec = {set->loss_scale.block != NULL},
              .push = &push,
              .push_bytes = sizeof push,
+             .once = true,
          });
     vk_free(set->device, &partials);
     return ok;
@@ -119,13 +128,12 @@ static bool update_slab(const nn_params *set, nn_slab *s, const nn_adamw *a, vk_
     nn_flat f = nn_flat_shape(set->device, (int64_t)s->elements);
     struct {
         uint32_t decay_units;
-        float beta1, beta2, eps, keep;
+        float beta1, beta2, eps;
     } push = {
         .decay_units = (uint32_t)(s->decay_elements / f.width),
         .beta1 = a->beta1,
         .beta2 = a->beta2,
         .eps = a->eps,
-        .keep = (float)(1 - (double)a->lr * a->decay),
     };
     return nn_launch_rows(set->device, &(nn_launch){
         .kernel = "adamw",

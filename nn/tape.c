@@ -71,7 +71,7 @@ static bool set_shape(nn_tensor *t, enum nn_dtype dtype, int dims, const int64_t
 
 enum { CHUNK_BYTES = 1 << 16 };
 
-static void *arena_take(nn_tape *tape, size_t bytes)
+void *nn_tape_take(nn_tape *tape, size_t bytes)
 {
     bytes = (bytes + 15) & ~(size_t)15;
     nn_chunk *c = tape->chunk;
@@ -171,7 +171,7 @@ static nn_tensor *new_tensor(nn_tape *tape)
 {
     if (!cs_grow(&tape->tensor, &tape->tensor_capacity, tape->tensors + 1, sizeof *tape->tensor, "the tape"))
         return NULL;
-    nn_tensor *t = arena_take(tape, sizeof *t);
+    nn_tensor *t = nn_tape_take(tape, sizeof *t);
     if (t)
         tape->tensor[tape->tensors++] = t;
     return t;
@@ -250,7 +250,7 @@ bool nn_apply(nn_tape *tape, const nn_op *op, const void *params, nn_tensor *con
         out[i] = NULL;
     if (tape->failed)
         return cs_fail("%s", tape->error);
-    nn_node *n = arena_take(tape, sizeof *n);
+    nn_node *n = nn_tape_take(tape, sizeof *n);
     if (!n || !cs_grow(&tape->node, &tape->node_capacity, tape->nodes + 1, sizeof *tape->node, "the tape"))
         return fail_build(tape) != NULL;
     n->op = op;
@@ -652,7 +652,7 @@ bool nn_hand_gradient(nn_exec *x, const nn_tensor *out, nn_tensor *in)
     nn_tensor *from = owner(out), *to = owner(in);
     if (to->param || to->grad_started || to->dtype != from->dtype)
         return false;
-    if (!from->grad_holders && !(from->grad_holders = arena_take(x->tape, sizeof *from->grad_holders))) {
+    if (!from->grad_holders && !(from->grad_holders = nn_tape_take(x->tape, sizeof *from->grad_holders))) {
         x->failed = true;
         return true;
     }

@@ -3,7 +3,7 @@
 
 // AdamW (Loshchilov & Hutter 2019) on one slab of parameters; units before `decay_units` decay. Value and moments are
 // bound twice, to be read and to be written.
-#define PUSH_FIELDS uint decay_units; float beta1, beta2, eps, keep;
+#define PUSH_FIELDS uint decay_units; float beta1, beta2, eps;
 #include "rows.glsl"
 
 VALUES_IN(0, value)
@@ -12,7 +12,7 @@ VALUES_IN(2, m)
 VALUES_IN(3, v)
 layout(std430, binding = 4) readonly buffer Update
 {
-    float norm, loss_scale, factor, rate, root_correction2; // grad_norm.comp
+    float norm, loss_scale, factor, rate, root_correction2, kept; // grad_norm.comp
     uint skip;
 };
 VALUES_OUT(5, new_value)
@@ -36,8 +36,8 @@ void work(uint i)
     Unit second = load_v(i) * beta2 + mul(g, g) * (1.0 - beta2);
     store_new_m(i, first, false);
     store_new_v(i, second, false);
-    Unit kept = load_value(i) * (first_row + i < decay_units ? keep : 1.0);
-    store_new_value(i, kept - mul(first, reciprocal_deviations(second)) * rate, false);
+    Unit rest = load_value(i) * (first_row + i < decay_units ? kept : 1.0);
+    store_new_value(i, rest - mul(first, reciprocal_deviations(second)) * rate, false);
 }
 
 #include "elementwise.glsl"

@@ -4,7 +4,7 @@
 // From the partial sums of squares of all gradients: their norm, and what the optimizer makes of it. Where SCALED, the
 // gradients are those of the loss times a scale that doubles after `growth` good steps; a step whose norm is not finite
 // is skipped and halves it (Micikevicius et al. 2018). LANES invocations for the one row.
-#define PUSH_FIELDS float clip, lr, log_beta1, log_beta2; uint step, growth;
+#define PUSH_FIELDS float clip, lr, keep, log_beta1, log_beta2; uint step, growth;
 #include "rows.glsl"
 
 layout(constant_id = 3) const bool SCALED = false;
@@ -17,6 +17,7 @@ layout(std430, binding = 1) writeonly buffer Update
     float factor;           // of the gradients as they are: undoes the scale, brings the norm down to `clip` (0: off)
     float rate;             // lr / (1 - beta1^t) after t updates
     float root_correction2; // 1 / sqrt(1 - beta2^t)
+    float kept;             // of a value that decays
     uint skip;
 };
 layout(std430, binding = 2) buffer State
@@ -74,6 +75,7 @@ void main()
     }
     root *= unscale;
     norm = root;
+    kept = keep;
     factor = clip > 0.0 && root > clip ? clip / root * unscale : unscale;
     rate = lr / one_minus_exp(float(updates) * log_beta1);
     root_correction2 = inversesqrt(one_minus_exp(float(updates) * log_beta2));

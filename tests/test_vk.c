@@ -539,6 +539,40 @@ static void test_reuse_with_timestamps(void **state)
     check_reuse((vk_params){.profile = true});
 }
 
+/* Uploads and reads through the rings move on from step to step; what lies around them is cut and found as before. */
+static void test_reuse_around_transfers(void **state)
+{
+    (void)state;
+    enum { N = 256, ROUNDS = 5, PARTS = 3, RINGS = 2 };
+    vk_device *device = open_plain();
+    vk_range x = take(device, N * 4), y = take(device, N * 4);
+    float one[N], expected = 0;
+    for (int i = 0; i < N; i++)
+        one[i] = 1;
+    check(vk_fill(device, y, 0) && vk_submit(device));
+    for (int round = 0; round < ROUNDS; round++) {
+        vk_counters before = vk_counters_get(device);
+        for (int i = 0; i < PARTS; i++) {
+            /* Another number of uploads each time. */
+            for (int k = 0; i == 1 && k <= round; k++)
+                check(vk_upload(device, x, one, sizeof one));
+            for (int k = 0; k < VK_PART / 2; k++, expected += 1)
+                run_axpy(device, x, y, (struct axpy_push){N, 0, 1, 1});
+        }
+        uint64_t ticket = vk_read_later(device, y);
+        check(ticket && vk_submit(device));
+        vk_counters after = vk_counters_get(device);
+        /* The parts after the upload are one command buffer; so are the uploads, and the read. */
+        assert_int_equal(after.encoded - before.encoded, (round ? 0 : PARTS - 1) + RINGS);
+        assert_int_equal(after.reused - before.reused, round ? PARTS - 1 : 0);
+        check(vk_wait(device, vk_next_value(device) - 1));
+        const float *found = vk_read_ready(device, ticket);
+        check(found);
+        assert_float_equal(found[N - 1], expected, 0);
+    }
+    vk_close(&device);
+}
+
 /* What a command buffer names may go away and its name be given to something else. */
 static void test_reuse_after_release(void **state)
 {
@@ -678,9 +712,9 @@ int main(void)
         cmocka_unit_test(test_profile),        cmocka_unit_test(test_pipeline_cache),
         cmocka_unit_test(test_device_lost),    cmocka_unit_test(test_many_views),
         cmocka_unit_test(test_reuse),          cmocka_unit_test(test_reuse_with_timestamps),
-        cmocka_unit_test(test_reuse_after_release), cmocka_unit_test(test_many_command_buffers),
-        cmocka_unit_test(test_runtime_kernel), cmocka_unit_test(test_spirv_val),
-        cmocka_unit_test(test_no_messages),
+        cmocka_unit_test(test_reuse_around_transfers), cmocka_unit_test(test_reuse_after_release),
+        cmocka_unit_test(test_many_command_buffers), cmocka_unit_test(test_runtime_kernel),
+        cmocka_unit_test(test_spirv_val),      cmocka_unit_test(test_no_messages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -120,8 +120,8 @@ static size_t touches_of(const vk_dispatch *dispatch, struct vk_touch *touches)
 static bool record(vk_device *device, const vk_dispatch *dispatch, const struct vk_pipeline *pipeline,
                    const VkBufferView *views)
 {
-    const struct vk_about about = {dispatch->label ? dispatch->label : dispatch->kernel, false, dispatch->flops,
-                                   dispatch->bytes};
+    const struct vk_about about = {.label = dispatch->label ? dispatch->label : dispatch->kernel,
+                                   .flops = dispatch->flops, .bytes = dispatch->bytes, .once = dispatch->once};
     struct vk_touch touches[VK_MAX_BINDS];
     size_t count = touches_of(dispatch, touches), extra = dispatch->binds * sizeof(struct vk_bound) + dispatch->push_bytes;
     struct vk_command *command = vk_list_add(device, VK_COMMAND_DISPATCH, extra, touches, count, &about);

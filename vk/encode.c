@@ -218,21 +218,28 @@ static struct vk_encoded *find_same(vk_device *device, uint64_t hash)
     return NULL;
 }
 
-/* One to encode into: a new one while there are few, then the one not in flight that was used longest ago. */
+static struct vk_encoded *find_oldest(const struct vk_stream *stream)
+{
+    struct vk_encoded *oldest = NULL;
+    for (uint32_t i = 0; i < stream->encoded_count; i++)
+        if (!stream->encoded[i]->in_flight && (!oldest || stream->encoded[i]->used < oldest->used))
+            oldest = stream->encoded[i];
+    return oldest;
+}
+
+/* One to encode into: one that nothing will look for, a new one while there are few, then the one not in flight that was
+ * used longest ago. */
 static struct vk_encoded *take_oldest(vk_device *device)
 {
     struct vk_stream *stream = &device->stream;
-    if (stream->encoded_count < VK_ENCODED) {
-        struct vk_encoded *fresh = cs_alloc(1, sizeof *fresh, "a command buffer");
-        if (fresh)
-            stream->encoded[stream->encoded_count++] = fresh;
-        return fresh;
-    }
     for (;;) {
-        struct vk_encoded *oldest = NULL;
-        for (uint32_t i = 0; i < stream->encoded_count; i++)
-            if (!stream->encoded[i]->in_flight && (!oldest || stream->encoded[i]->used < oldest->used))
-                oldest = stream->encoded[i];
+        struct vk_encoded *oldest = find_oldest(stream);
+        if (stream->encoded_count < VK_ENCODED && (!oldest || oldest->used)) {
+            struct vk_encoded *fresh = cs_alloc(1, sizeof *fresh, "a command buffer");
+            if (fresh)
+                stream->encoded[stream->encoded_count++] = fresh;
+            return fresh;
+        }
         if (oldest)
             return oldest;
         if (!vk_stream_wait(device, stream->submits[stream->first % VK_SUBMITS].value))
@@ -260,9 +267,10 @@ bool vk_encode(vk_device *device)
     struct vk_stream *stream = &device->stream;
     if (!stream->list.count)
         return true;
+    const bool once = stream->list.once;
     struct vk_submit *submit = vk_stream_open_submit(device);
-    uint64_t hash = hash_list(&stream->list);
-    struct vk_encoded *encoded = submit ? find_same(device, hash) : NULL;
+    uint64_t hash = once ? 0 : hash_list(&stream->list);
+    struct vk_encoded *encoded = submit && !once ? find_same(device, hash) : NULL;
     device->counters.reused += encoded != NULL;
     if (submit && !encoded) {
         encoded = encode_list(device, hash);
@@ -271,7 +279,7 @@ bool vk_encode(vk_device *device)
     stream->list.size = stream->list.count = 0;
     if (!encoded)
         return false;
-    encoded->used = ++stream->uses;
+    encoded->used = once ? 0 : ++stream->uses;
     encoded->in_flight++;
     encoded->traced = device->tracing;
     submit->parts[submit->part_count++] = encoded;

@@ -202,14 +202,17 @@ struct vk_command {
 struct vk_about {
     const char *label;
     bool transfer; /* a copy or a fill, not a dispatch */
+    bool once;     /* will hardly come again the same: names a place in a ring, say, that moves on */
     double flops, bytes;
 };
 
-/* Up to VK_PART commands, not yet encoded. */
+/* Up to VK_PART commands, not yet encoded. Those that come once have lists of their own: what lies between them is then
+ * cut the same way each time and found again. */
 struct vk_list {
     uint8_t *bytes;
     size_t size, capacity;
     uint32_t count;
+    bool once;
     double flops[VK_PART], traffic[VK_PART];
 };
 

@@ -16,11 +16,13 @@ static void note(struct vk_stream *stream, const char *label)
 }
 
 /* Room for one more command of that size. */
-static bool make_room(vk_device *device, size_t bytes)
+static bool make_room(vk_device *device, size_t bytes, bool once)
 {
     struct vk_list *list = &device->stream.list;
-    if (list->count == VK_PART && !vk_encode(device))
+    bool ends = list->count == VK_PART || (list->count && list->once != once);
+    if (ends && !vk_encode(device))
         return false;
+    list->once = once;
     size_t wanted = list->size + bytes < FIRST_LIST_BYTES ? FIRST_LIST_BYTES : list->size + bytes;
     return cs_grow(&list->bytes, &list->capacity, wanted, 1, "recorded commands");
 }
@@ -31,8 +33,8 @@ struct vk_command *vk_list_add(vk_device *device, enum vk_command_kind kind, siz
     struct vk_list *list = &device->stream.list;
     size_t bytes = (sizeof(struct vk_command) + extra + 7) & ~(size_t)7;
     uint32_t row = 0;
-    bool barrier;
-    if (!vk_alive(device) || !make_room(device, bytes) || !vk_order(device, touches, count, &barrier) ||
+    bool barrier, once = about ? about->once : list->count && list->once;
+    if (!vk_alive(device) || !make_room(device, bytes, once) || !vk_order(device, touches, count, &barrier) ||
         (about && vk_stamping(device) && (row = vk_profile_row(device, about)) == VK_MAP_NONE))
         return NULL;
     struct vk_command *command = memset(list->bytes + list->size, 0, bytes);

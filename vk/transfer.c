@@ -15,13 +15,14 @@ static bool check_range(const char *what, const vk_device *device, vk_range rang
 }
 
 /* Records a copy; a source that nothing on the device writes need not be tracked. */
-static bool copy_range(vk_device *device, vk_range dst, vk_range src, bool track_src, const char *label)
+static bool copy_range(vk_device *device, vk_range dst, vk_range src, bool track_src, struct vk_about about)
 {
     struct vk_touch touches[] = {
         {dst.block, dst.offset, dst.offset + dst.size, true},
         {src.block, src.offset, src.offset + src.size, false},
     };
-    const struct vk_about about = {label, true, 0, 2.0 * (double)dst.size};
+    about.transfer = true;
+    about.bytes = 2.0 * (double)dst.size;
     struct vk_command *command = vk_list_add(device, VK_COMMAND_COPY, 0, touches, track_src ? 2 : 1, &about);
     if (!command)
         return false;
@@ -46,7 +47,7 @@ bool vk_copy(vk_device *device, vk_range dst, vk_range src)
         return cs_fail("copying %llu bytes onto themselves: the ranges overlap", (unsigned long long)dst.size);
     if (device->dry || !dst.size)
         return true;
-    return copy_range(device, dst, src, src.block->kind == VK_MEMORY_DEVICE, "copy");
+    return copy_range(device, dst, src, src.block->kind == VK_MEMORY_DEVICE, (struct vk_about){.label = "copy"});
 }
 
 bool vk_fill(vk_device *device, vk_range dst, uint32_t value)
@@ -58,7 +59,7 @@ bool vk_fill(vk_device *device, vk_range dst, uint32_t value)
     if (device->dry || !dst.size)
         return true;
     struct vk_touch touch = {dst.block, dst.offset, dst.offset + dst.size, true};
-    const struct vk_about about = {"fill", true, 0, (double)dst.size};
+    const struct vk_about about = {.label = "fill", .transfer = true, .bytes = (double)dst.size};
     struct vk_command *command = vk_list_add(device, VK_COMMAND_FILL, 0, &touch, 1, &about);
     if (!command)
         return false;
@@ -114,11 +115,12 @@ bool vk_upload(vk_device *device, vk_range dst, const void *data, uint64_t bytes
         return false;
     for (uint64_t done = 0; done < bytes && !device->dry;) {
         uint64_t now = bytes - done < STAGING_PIECE ? bytes - done : STAGING_PIECE;
+        const struct vk_about upload = {.label = "upload", .once = true};
         vk_range piece;
         if (!stage(device, now, &piece))
             return false;
         memcpy(vk_host(piece), (const uint8_t *)data + done, now);
-        if (!copy_range(device, (vk_range){dst.block, dst.offset + done, now}, piece, false, "upload"))
+        if (!copy_range(device, (vk_range){dst.block, dst.offset + done, now}, piece, false, upload))
             return false;
         done += now;
     }
@@ -141,7 +143,7 @@ uint64_t vk_read_later(vk_device *device, vk_range src)
         return 0;
     uint64_t ticket = transfer->ticket + 1, slot = ticket % VK_TICKETS;
     vk_range dst = {transfer->ring.block, transfer->ring.offset + slot * VK_TICKET_BYTES, src.size};
-    if (!device->dry && src.size && !copy_range(device, dst, src, true, "read"))
+    if (!device->dry && src.size && !copy_range(device, dst, src, true, (struct vk_about){.label = "read", .once = true}))
         return 0;
     transfer->tickets[slot].value = device->dry || !src.size ? 0 : vk_next_value(device);
     transfer->tickets[slot].bytes = device->dry ? dry_bytes : vk_host(dst);
@@ -160,7 +162,7 @@ const void *vk_read_ready(vk_device *device, uint64_t ticket)
 static bool read_piece(vk_device *device, vk_range src, vk_range landing, void *data)
 {
     landing.size = src.size;
-    if (!copy_range(device, landing, src, true, "read"))
+    if (!copy_range(device, landing, src, true, (struct vk_about){.label = "read", .once = true}))
         return false;
     uint64_t value = vk_submit(device);
     if (!value || !vk_wait(device, value))

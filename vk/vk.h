@@ -172,6 +172,7 @@ typedef struct vk_dispatch {
     uint32_t push_bytes; /* <= 128, a multiple of 4 */
     uint32_t groups[3];  /* any 0: the dispatch is skipped */
     uint32_t subgroup;   /* required subgroup size with full subgroups; 0 = as it comes */
+    bool once;           /* will hardly come again the same: nothing else is encoded with it */
     double flops, bytes; /* estimated work, for the profile and for splitting submits */
 } vk_dispatch;
 

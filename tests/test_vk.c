@@ -614,6 +614,41 @@ static void test_many_command_buffers(void **state)
     vk_close(&device);
 }
 
+/* A submit that is full goes by itself while a list is open: what that list uploads keeps its place in the ring, and its
+ * tickets wait for it. */
+static void test_full_submit(void **state)
+{
+    (void)state;
+    enum { A_BYTES = 4 << 20, RING_BYTES = 16 << 20, FULL = VK_PART * (VK_PARTS - 1), AROUND = 40 };
+    vk_device *device = open_plain();
+    vk_range x = take(device, 256), a = take(device, A_BYTES), b = take(device, RING_BYTES);
+    unsigned char *bytes = malloc(RING_BYTES);
+    assert_non_null(bytes);
+    for (int before = FULL - AROUND; before <= FULL + AROUND; before += AROUND) {
+        for (int i = 0; i < before; i++)
+            check(vk_fill(device, x, (uint32_t)i));
+        memset(bytes, 0x11, A_BYTES);
+        check(vk_upload(device, a, bytes, A_BYTES));
+        check(vk_fill(device, x, 0xabcd));
+        uint64_t ticket = vk_read_later(device, x), value = vk_next_value(device);
+        check(ticket);
+        for (int i = 0; i < AROUND; i++)
+            check(vk_fill(device, x, 7));
+        check(vk_wait(device, vk_next_value(device) - 1));
+        const uint32_t *early = vk_read_ready(device, ticket);
+        assert_true(early ? *early == 0xabcd : vk_next_value(device) <= value);
+        memset(bytes, 0x22, RING_BYTES);
+        check(vk_upload(device, b, bytes, RING_BYTES)); /* all of the ring */
+        check(vk_read(device, a, bytes, A_BYTES));
+        for (int i = 0; i < A_BYTES; i++)
+            if (bytes[i] != 0x11)
+                fail_msg("%d commands before: byte %d was overwritten before it was copied", before, i);
+        assert_int_equal(*(const uint32_t *)vk_read_ready(device, ticket), 0xabcd);
+    }
+    free(bytes);
+    vk_close(&device);
+}
+
 /* More distinct texel ranges than a block keeps views of. */
 static void test_many_views(void **state)
 {
@@ -713,8 +748,9 @@ int main(void)
         cmocka_unit_test(test_device_lost),    cmocka_unit_test(test_many_views),
         cmocka_unit_test(test_reuse),          cmocka_unit_test(test_reuse_with_timestamps),
         cmocka_unit_test(test_reuse_around_transfers), cmocka_unit_test(test_reuse_after_release),
-        cmocka_unit_test(test_many_command_buffers), cmocka_unit_test(test_runtime_kernel),
-        cmocka_unit_test(test_spirv_val),      cmocka_unit_test(test_no_messages),
+        cmocka_unit_test(test_many_command_buffers), cmocka_unit_test(test_full_submit),
+        cmocka_unit_test(test_runtime_kernel), cmocka_unit_test(test_spirv_val),
+        cmocka_unit_test(test_no_messages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

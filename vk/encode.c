@@ -268,11 +268,10 @@ bool vk_encode(vk_device *device)
     if (!stream->list.count)
         return true;
     const bool once = stream->list.once;
-    struct vk_submit *submit = vk_stream_open_submit(device);
     uint64_t hash = once ? 0 : hash_list(&stream->list);
-    struct vk_encoded *encoded = submit && !once ? find_same(device, hash) : NULL;
+    struct vk_encoded *encoded = once ? NULL : find_same(device, hash);
     device->counters.reused += encoded != NULL;
-    if (submit && !encoded) {
+    if (!encoded) {
         encoded = encode_list(device, hash);
         device->counters.encoded++;
     }
@@ -282,8 +281,7 @@ bool vk_encode(vk_device *device)
     encoded->used = once ? 0 : ++stream->uses;
     encoded->in_flight++;
     encoded->traced = device->tracing;
-    submit->parts[submit->part_count++] = encoded;
-    return true;
+    return vk_stream_add_part(device, encoded);
 }
 
 void vk_encoded_forget(vk_device *device)

@@ -232,7 +232,7 @@ struct vk_encoded {
 
 struct vk_submit {
     uint64_t value;       /* of the timeline once done */
-    uint64_t staging_end; /* staging bytes up to here are free once done */
+    uint64_t staging_end; /* staging bytes up to here are free once done: its parts and those before have the copies */
     struct vk_encoded *parts[VK_PARTS];
     uint32_t part_count;
 };
@@ -258,7 +258,7 @@ struct vk_stream {
 
 struct vk_transfer {
     vk_range staging;
-    uint64_t head, tail; /* bytes ever staged and released */
+    uint64_t head, recorded, tail; /* bytes ever staged, of which copies are recorded, and released */
     vk_range ring;
     uint64_t ticket;
     struct {
@@ -321,8 +321,8 @@ void vk_name_object(vk_device *device, VkObjectType type, uint64_t handle, const
 
 bool vk_stream_init(vk_device *device);
 void vk_stream_close(vk_device *device);
-/* The submit being recorded. */
-struct vk_submit *vk_stream_open_submit(vk_device *device);
+/* Adds a command buffer to the submit being recorded, and submits that one where it is full. */
+bool vk_stream_add_part(vk_device *device, struct vk_encoded *part);
 /* Whether anything is recorded and not submitted. */
 bool vk_stream_pending(const vk_device *device);
 /* Collects what is finished. */

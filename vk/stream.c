@@ -54,7 +54,6 @@ static bool submit_parts(vk_device *device)
     struct vk_submit *submit = &stream->submits[stream->next % VK_SUBMITS];
     uint64_t began = cs_trace_now();
     submit->value = stream->submitted + 1;
-    submit->staging_end = device->transfer.head;
     if (!queue_submit(device, submit, submit->value))
         return false;
     stream->submitted = submit->value;
@@ -70,13 +69,14 @@ static bool submit_parts(vk_device *device)
     return true;
 }
 
-struct vk_submit *vk_stream_open_submit(vk_device *device)
+bool vk_stream_add_part(vk_device *device, struct vk_encoded *part)
 {
     struct vk_stream *stream = &device->stream;
-    bool full = stream->submits[stream->next % VK_SUBMITS].part_count == VK_PARTS;
-    if (full && (!submit_parts(device) || !vk_stream_reap(device)))
-        return NULL;
-    return &stream->submits[stream->next % VK_SUBMITS];
+    struct vk_submit *submit = &stream->submits[stream->next % VK_SUBMITS];
+    submit->parts[submit->part_count++] = part;
+    submit->staging_end = device->transfer.recorded;
+    /* What is recorded next belongs to the next submit, which tickets count on. The last place is for a host barrier. */
+    return submit->part_count != VK_PARTS - 1 || vk_submit(device);
 }
 
 uint64_t vk_submit(vk_device *device)

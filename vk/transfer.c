@@ -122,6 +122,7 @@ bool vk_upload(vk_device *device, vk_range dst, const void *data, uint64_t bytes
         memcpy(vk_host(piece), (const uint8_t *)data + done, now);
         if (!copy_range(device, (vk_range){dst.block, dst.offset + done, now}, piece, false, upload))
             return false;
+        device->transfer.recorded = device->transfer.head;
         done += now;
     }
     return true;

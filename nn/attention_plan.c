@@ -21,8 +21,8 @@ static uint32_t divisor(uint32_t width, uint32_t limit)
     return d;
 }
 
-/* Subgroups of at most this many lanes are a CPU's vectors: a shuffle by a constant is one instruction there, while
- * shared memory costs as much as any load. Wider ones are GPUs, where it is the other way round. */
+/* Subgroups of a CPU driver, at most this many lanes, are vectors: a shuffle by a constant is one instruction there, while
+ * shared memory costs as much as any load. On GPUs it is the other way round. */
 enum { CPU_LANES = 16 };
 
 nn_attention_plan nn_attention_plan_for(const vk_caps *caps, enum nn_attention_kernel kernel, int head_dim,
@@ -31,12 +31,12 @@ nn_attention_plan nn_attention_plan_for(const vk_caps *caps, enum nn_attention_k
     nn_attention_plan plan = {.type = type};
     uint32_t width = (uint32_t)head_dim / 4, unit = nn_is_half(type) ? 2 : 1; /* vec4s in a texel */
     bool fixed = caps->subgroup_min == caps->subgroup_max;
-    plan.shuffle = caps->subgroup_shuffle && caps->subgroup_size >= 4 && caps->subgroup_size <= CPU_LANES &&
-                   (fixed || caps->subgroup_control) && !prefer_shared;
+    plan.shuffle = caps->type == VK_TYPE_CPU && caps->subgroup_shuffle && caps->subgroup_size >= 4 &&
+                   caps->subgroup_size <= CPU_LANES && (fixed || caps->subgroup_control) && !prefer_shared;
     if (plan.shuffle) {
         plan.lanes = plan.tile = caps->subgroup_size;
         plan.subgroup = caps->subgroup_control ? caps->subgroup_size : 0;
-        plan.wide = caps->type == VK_TYPE_CPU && caps->int64;
+        plan.wide = caps->int64;
         plan.chunk = unit * divisor(width / unit, 20 / unit);
         /* Many save loads and shuffles; beyond, compiling the kernels would take seconds. */
         plan.rows = width <= 8 ? 4 : 2;

@@ -37,6 +37,7 @@ typedef struct nn_gemm {
     enum nn_dtype a_type, b_type, c_type;
     vk_range bias;   /* f32; none for no bias */
     bool accumulate; /* add the result to C instead of writing it */
+    bool exact;      /* an f32 operand beside one of 16 bits is multiplied as it is; else a device may round it, too */
 
     enum nn_gemm_epilogue epilogue;
     int activation;        /* enum nn_activation; with NN_GEMM_AFFINITY enum nn_affinity_kind */

@@ -82,10 +82,12 @@ static parts parts_of(const vk_caps *caps, const nn_gemm_variant *v)
     return p;
 }
 
-/* The 16-bit type of the products; an operand of f32 beside one of 16 bits is rounded to it. NN_F32 for none. */
+/* The 16-bit type of the products; an operand of f32 beside one of 16 bits is rounded to it, if it may be. NN_F32 for
+ * none. */
 static enum nn_dtype product_type(const nn_gemm *g)
 {
-    if (nn_is_half(g->a_type) && nn_is_half(g->b_type) && g->a_type != g->b_type)
+    bool both = nn_is_half(g->a_type) && nn_is_half(g->b_type);
+    if (g->a_type != g->b_type && (both || g->exact))
         return NN_F32;
     return nn_is_half(g->a_type) ? g->a_type : g->b_type;
 }

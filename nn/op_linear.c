@@ -11,7 +11,7 @@ enum { IN_X, IN_W, IN_B };
 enum { KEEP_XW = 1 << IN_X | 1 << IN_W };
 
 typedef struct linear_params {
-    bool wide; /* y is F32 and so are the weights, whatever the precision */
+    bool wide; /* y is F32 and so are the weights, whatever the precision, and nothing of F32 is rounded */
 } linear_params;
 
 static bool is_wide(const nn_node *node)
@@ -70,7 +70,7 @@ static nn_operand weights(const nn_node *node)
 static bool forward(nn_exec *x, const nn_node *node)
 {
     sizes s = sizes_of(node);
-    nn_gemm g = {.layout = NN_GEMM_NT, .label = "linear", .m = s.rows, .n = s.n, .k = s.k};
+    nn_gemm g = {.layout = NN_GEMM_NT, .label = "linear", .m = s.rows, .n = s.n, .k = s.k, .exact = is_wide(node)};
     set_operand(&g.a, &g.a_type, nn_product_operand(node, node->in[IN_X]));
     set_operand(&g.b, &g.b_type, weights(node));
     g.c = nn_write_bind(node->out[0]).range;
@@ -82,7 +82,8 @@ static bool forward(nn_exec *x, const nn_node *node)
 /* dx = dy w */
 static bool backward_x(nn_exec *x, const nn_node *node, const sizes *s)
 {
-    nn_gemm g = {.layout = NN_GEMM_NN, .label = "linear dx", .m = s->rows, .n = s->k, .k = s->n};
+    nn_gemm g = {.layout = NN_GEMM_NN, .label = "linear dx", .m = s->rows, .n = s->k, .k = s->n,
+                 .exact = is_wide(node)};
     g.a = nn_dout_bind(node->out[0]).range;
     g.a_type = node->out[0]->dtype;
     set_operand(&g.b, &g.b_type, weights(node));
@@ -94,7 +95,8 @@ static bool backward_x(nn_exec *x, const nn_node *node, const sizes *s)
 /* dw = dy^T x */
 static bool backward_w(nn_exec *x, const nn_node *node, const sizes *s)
 {
-    nn_gemm g = {.layout = NN_GEMM_TN, .label = "linear dw", .m = s->n, .n = s->k, .k = s->rows};
+    nn_gemm g = {.layout = NN_GEMM_TN, .label = "linear dw", .m = s->n, .n = s->k, .k = s->rows,
+                 .exact = is_wide(node)};
     g.a = nn_dout_bind(node->out[0]).range;
     g.a_type = node->out[0]->dtype;
     set_operand(&g.b, &g.b_type, nn_product_operand(node, node->in[IN_X]));

@@ -665,7 +665,7 @@ static void test_workgroup_matrices(void **state)
     };
     vk_caps no_grain = caps, no_room = caps, small = caps;
     nn_gemm plain = {.m = 512, .n = 512, .k = 512, .a_type = NN_F16, .b_type = NN_F16};
-    nn_gemm single = plain, brain = plain, ragged = plain, unaligned = plain, mixed = plain;
+    nn_gemm single = plain, brain = plain, ragged = plain, unaligned = plain, mixed = plain, exact = plain;
     const struct {
         const char *what;
         const vk_caps *caps;
@@ -675,6 +675,7 @@ static void test_workgroup_matrices(void **state)
         {"plain", &caps, &plain, true},
         {"rows of any length", &caps, &ragged, true},
         {"one operand of f32", &caps, &mixed, true},
+        {"one operand of f32 that is not to be rounded", &caps, &exact, false},
         {"entries that begin anywhere", &caps, &unaligned, false},
         {"both operands of f32", &caps, &single, false},
         {"a type that the device lacks", &caps, &brain, false},
@@ -690,7 +691,8 @@ static void test_workgroup_matrices(void **state)
     single.a_type = single.b_type = NN_F32;
     brain.a_type = brain.b_type = NN_BF16;
     ragged.k = ragged.n = 511;
-    mixed.b_type = NN_F32;
+    mixed.b_type = exact.b_type = NN_F32;
+    exact.exact = true;
     unaligned.batch = 2, unaligned.b_stride = 511 * 512 + 1;
     assert_non_null(v);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -698,6 +700,7 @@ static void test_workgroup_matrices(void **state)
             fail_msg("%s: should %s", rows[i].what, rows[i].suits ? "do" : "not do");
         assert_false(nn_gemm_built_in(rows[i].caps, rows[i].g)->unproven);
     }
+    assert_string_equal(nn_gemm_built_in(&caps, &exact)->kernel, "gemm_tiled");
 }
 
 static void test_faults(void **state)

@@ -9,10 +9,10 @@ enum { PATTERNS = 1 << 16, COLS = 256 };
 
 static const struct half_type {
     enum nn_dtype type;
-    uint16_t infinity; /* larger patterns, but for the sign, are NaN */
+    uint16_t normal, infinity; /* the smallest normal number; larger patterns than infinity's, but for the sign, are NaN */
     uint16_t (*bits)(float);
     float (*value)(uint16_t);
-} types[] = {{NN_F16, 0x7c00, cs_f16_bits, cs_f16_value}, {NN_BF16, 0x7f80, cs_bf16_bits, cs_bf16_value}};
+} types[] = {{NN_F16, 0x0400, 0x7c00, cs_f16_bits, cs_f16_value}, {NN_BF16, 0x0080, 0x7f80, cs_bf16_bits, cs_bf16_value}};
 enum { TYPES = sizeof types / sizeof *types };
 
 static bool is_nan(const struct half_type *t, uint32_t bits)
@@ -78,7 +78,10 @@ static void test_device_reads_every_value(void **state)
         check(y && nn_tape_run(tape, NULL, 0) && nn_read(tape, y, got));
         for (uint32_t h = 0; h < PATTERNS; h++) {
             float wanted = types[k].value((uint16_t)h);
-            if (is_nan(&types[k], h) ? !isnan(got[h]) : memcmp(&got[h], &wanted, sizeof wanted) != 0)
+            bool same = is_nan(&types[k], h) ? isnan(got[h]) : !memcmp(&got[h], &wanted, sizeof wanted);
+            /* Vulkan lets a device make subnormal numbers 0; CPU drivers do not. */
+            bool flushed = !got[h] && (h & 0x7fff) < types[k].normal;
+            if (!same && !(flushed && vk_device_caps(device)->type != VK_TYPE_CPU))
                 fail_msg("%s %04x is %g, not %g", nn_dtype_name(types[k].type), h, got[h], wanted);
         }
         nn_tape_free(&tape);

@@ -123,7 +123,7 @@ static bool is_used(const vk_caps *caps, const struct matrix_features *f, VkComp
                     VkComponentTypeKHR c, VkComponentTypeKHR result)
 {
     bool half = a == VK_COMPONENT_TYPE_FLOAT16_KHR && caps->float16;
-    bool brain = a == VK_COMPONENT_TYPE_BFLOAT16_KHR && f->bfloat16.shaderBFloat16CooperativeMatrix;
+    bool brain = a == VK_COMPONENT_TYPE_BFLOAT16_KHR && caps->float16 && f->bfloat16.shaderBFloat16CooperativeMatrix;
     return (half || brain) && b == a && c == VK_COMPONENT_TYPE_FLOAT32_KHR && result == c;
 }
 
@@ -224,6 +224,13 @@ static void probe_features(const struct vk_api *api, VkPhysicalDevice physical, 
     caps->push_descriptor = vk_has_extension(api, physical, VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME);
 }
 
+/* A driver may allocate more than maxMemoryAllocationSize: NVIDIA's says 4 GiB and gives all there is. So the size of a
+ * buffer is the limit where it is known (Vulkan 1.3), and the driver refuses what it cannot give. */
+static uint64_t max_allocation(enum vk_type type, uint64_t memory, uint64_t buffer)
+{
+    return !buffer || (type == VK_TYPE_CPU && memory < buffer) ? memory : buffer;
+}
+
 static void probe_properties(const struct vk_api *api, VkPhysicalDevice physical, vk_caps *caps)
 {
     VkPhysicalDeviceSubgroupSizeControlProperties control = {
@@ -263,9 +270,7 @@ static void probe_properties(const struct vk_api *api, VkPhysicalDevice physical
     bool compute = v11.subgroupSupportedStages & VK_SHADER_STAGE_COMPUTE_BIT;
     caps->subgroup_arithmetic = compute && v11.subgroupSupportedOperations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT;
     caps->subgroup_shuffle = compute && v11.subgroupSupportedOperations & VK_SUBGROUP_FEATURE_SHUFFLE_BIT;
-    caps->max_allocation = v11.maxMemoryAllocationSize;
-    if (maintenance.maxBufferSize && maintenance.maxBufferSize < caps->max_allocation)
-        caps->max_allocation = maintenance.maxBufferSize;
+    caps->max_allocation = max_allocation(caps->type, v11.maxMemoryAllocationSize, maintenance.maxBufferSize);
 }
 
 const vk_matrix_shape *vk_matrix_find(const vk_caps *caps, bool bfloat16)

@@ -160,45 +160,29 @@ static void ref_backward(const nn_ref *r)
 
 /* ---- the row ----------------------------------------------------------------------------------------------------- */
 
-static void fill_frequencies(const nn_case *c, double *values)
+/* Positions up to a million, and the frequencies. */
+static void fill_integers(const nn_case *c, int i, double *const *values)
 {
-    for (int i = 0; i < ((const rope_params *)c->params)->head_dim; i++)
-        values[i] = (int32_t)frequency_word(c->params, i);
-}
-
-static void fill_near(const nn_case *c, int i, double *const *values)
-{
-    if (i == IN_FREQUENCIES)
-        fill_frequencies(c, values[i]);
-    else
-        for (int64_t j = 0; j < c->in[i].shape[0]; j++)
-            values[i][j] = (double)(j * 37 % 512);
-}
-
-static void fill_far(const nn_case *c, int i, double *const *values)
-{
-    if (i == IN_FREQUENCIES)
-        fill_frequencies(c, values[i]);
-    else
-        for (int64_t j = 0; j < c->in[i].shape[0]; j++)
-            values[i][j] = (double)(j * 99991 % 1000003);
+    for (int j = 0; j < c->in[i].shape[0]; j++)
+        values[i][j] = i == IN_POSITIONS ? (j + 1) * 99991 % 1000003 : (int32_t)frequency_word(c->params, j);
 }
 
 #define CASE(rows, width, ...) \
-    .in = {{NN_F32, __VA_ARGS__, NN_FILL_NORMAL}, {NN_I32, 1, {rows}, NN_FILL_CUSTOM}, {NN_I32, 1, {width}, NN_FILL_CUSTOM}}
+    .in = {{NN_F32, __VA_ARGS__, NN_FILL_NORMAL}, \
+           {NN_I32, 1, {rows}, NN_FILL_CUSTOM}, \
+           {NN_I32, 1, {width}, NN_FILL_CUSTOM}}, \
+    .fill = fill_integers
 
 static const rope_params pairs = {3, 16, 1e4f, true}, halves = {2, 32, 1e4f, false}, narrow = {2, 6, 5e5f, false},
                          odd = {1, 2, 1e4f, true}, easy = {8, 16, 1e4f, false}, wide = {16, 64, 1e4f, true};
 
 static const nn_case cases[] = {
-    {.name = "interleaved, values copied", CASE(9, 16, 2, {9, 64}), .params = &pairs, .fill = fill_near},
-    {.name = "halves, batch", CASE(10, 32, 3, {2, 5, 64}), .params = &halves, .fill = fill_near},
-    {.name = "halves of 3, positions up to a million", CASE(7, 6, 2, {7, 13}), .params = &narrow, .fill = fill_far},
-    {.name = "one pair, odd columns", CASE(1, 2, 2, {1, 5}), .params = &odd, .fill = fill_near},
-    {.name = "[8192, 192], 4 + 4 heads of 16", CASE(8192, 16, 2, {8192, 192}), .params = &easy, .fill = fill_near,
-     .bench = true},
-    {.name = "[2048, 1536], 8 + 8 heads of 64", CASE(2048, 64, 2, {2048, 1536}), .params = &wide, .fill = fill_near,
-     .bench = true},
+    {.name = "interleaved, values copied", CASE(9, 16, 2, {9, 64}), .params = &pairs},
+    {.name = "halves, batch", CASE(10, 32, 3, {2, 5, 64}), .params = &halves},
+    {.name = "halves of 3", CASE(7, 6, 2, {7, 13}), .params = &narrow},
+    {.name = "one pair, odd columns", CASE(1, 2, 2, {1, 5}), .params = &odd},
+    {.name = "[8192, 192], 4 + 4 heads of 16", CASE(8192, 16, 2, {8192, 192}), .params = &easy, .bench = true},
+    {.name = "[2048, 1536], 8 + 8 heads of 64", CASE(2048, 64, 2, {2048, 1536}), .params = &wide, .bench = true},
 };
 
 const nn_op nn_op_rope = {

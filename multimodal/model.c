@@ -187,12 +187,11 @@ static int64_t round_up(int64_t n, int64_t step)
     return (n + step - 1) / step * step;
 }
 
-/* Not over an eighth more than there are labels, where these are many. */
+/* So few more than there are labels that they cost next to nothing: where labels are many, the device's time is what counts,
+ * not that of encoding commands. */
 static int64_t rows_to_score(const mm_batch *b, int64_t slots)
 {
-    int64_t step = ROWS_STEP, most = b->samples * slots;
-    while (step * 2 * 8 <= b->labels)
-        step *= 2;
+    const int64_t step = b->labels < 256 ? ROWS_STEP : 2 * ROWS_STEP, most = b->samples * slots;
     return round_up(b->labels, step) < most ? round_up(b->labels, step) : most;
 }
 

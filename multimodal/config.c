@@ -119,7 +119,9 @@ static void bind(mm_config *c)
         {"projector.moe", "One mixture of experts in place of the projector.", nn_moe_fields, nn_moe_field_count,
          &c->projector_moe},
         {"text", "The decoder language model.", mm_decoder_fields, mm_decoder_field_count, &c->text},
-        {"text.moe", "Mixtures of experts in place of the decoder's feed-forward blocks.", nn_moe_fields,
+        {"text.moe",
+         "Mixtures of experts in place of the decoder's feed-forward blocks. The rows that pad a batch's shorter samples "
+         "are routed, too, and count in the losses and loads; `data.group_by_length` keeps them few.", nn_moe_fields,
          nn_moe_field_count, &c->text_moe},
         {"competition", "When mixtures compete; drawn once, stored in the checkpoint.", competition_fields,
          COUNT(competition_fields), &c->competition},

@@ -16,8 +16,10 @@ enum picture_state { UNSEEN, GOOD, BAD };
 struct mm_loader {
     mm_loader_params params;
     const mm_dataset *data;
-    mm_sequence *sequences; /* [samples] */
-    uint32_t *lengths;      /* [samples] */
+    mm_sequence *sequences; /* [samples of the data set] */
+    uint32_t *used;         /* [used_count] samples with an answer to learn: what the plan counts */
+    uint32_t *lengths;      /* [used_count] */
+    size_t used_count;
 
     /* The thread's own. */
     mm_plan plan;
@@ -120,22 +122,24 @@ static bool usable(mm_loader *l, uint32_t sample)
     return ok;
 }
 
-/* The sample itself, or with skip_bad the next one that can be read. */
-static bool choose(mm_loader *l, uint32_t wanted, uint32_t *chosen)
+/* The sample at this place of the plan, or with skip_bad the next one that can be read. */
+static bool choose(mm_loader *l, uint32_t place, uint32_t *chosen)
 {
-    *chosen = wanted;
+    *chosen = l->used[place];
     if (!l->params.skip_bad || !l->params.shuffle)
         return true;
-    for (size_t tried = 0; tried < l->data->count; tried++, *chosen = (*chosen + 1) % (uint32_t)l->data->count)
+    for (size_t tried = 0; tried < l->used_count; tried++) {
+        *chosen = l->used[(place + tried) % l->used_count];
         if (usable(l, *chosen))
             return true;
+    }
     return cs_fail("%s: none of its pictures can be read", l->data->path);
 }
 
-static bool fill_batch(mm_loader *l, const uint32_t *samples, size_t count, mm_batch *batch)
+static bool fill_batch(mm_loader *l, const uint32_t *places, size_t count, mm_batch *batch)
 {
     for (size_t i = 0; i < count; i++) {
-        if (!choose(l, samples[i], &l->chosen_index[i]))
+        if (!choose(l, places[i], &l->chosen_index[i]))
             return false;
         l->chosen[i] = &l->sequences[l->chosen_index[i]];
     }
@@ -153,9 +157,9 @@ static bool fill_batch(mm_loader *l, const uint32_t *samples, size_t count, mm_b
 static mm_batch *make_batch(mm_loader *l)
 {
     size_t count;
-    const uint32_t *samples = mm_plan_step(&l->plan, l->step, &count);
+    const uint32_t *places = mm_plan_step(&l->plan, l->step, &count);
     mm_batch *batch = cs_alloc(1, sizeof *batch, "a batch");
-    if (batch && !fill_batch(l, samples, count, batch)) {
+    if (batch && !fill_batch(l, places, count, batch)) {
         mm_batch_free(batch);
         free(batch);
         return NULL;
@@ -230,6 +234,25 @@ bool mm_loader_next(mm_loader *l, mm_batch **batch)
 
 /* ---- opening and closing ---- */
 
+static bool has_labels(const mm_sequence *s)
+{
+    for (uint32_t i = 0; i < s->count; i++)
+        if (s->tokens[i].label)
+            return true;
+    return false;
+}
+
+/* Those whose question alone takes max_tokens are left out. */
+static void use_sample(mm_loader *l, uint32_t sample)
+{
+    const mm_sequence *s = &l->sequences[sample];
+    if (!has_labels(s))
+        return;
+    l->used[l->used_count] = sample;
+    l->lengths[l->used_count++] = s->length;
+    l->stats.longest = s->length > l->stats.longest ? s->length : l->stats.longest;
+}
+
 static bool encode_all(mm_loader *l)
 {
     const mm_dataset *d = l->data;
@@ -239,13 +262,16 @@ static bool encode_all(mm_loader *l)
         if (!mm_sequence_encode(f, s->turns, s->turn_count, s->image >= 0, &l->sequences[i]) ||
             !mm_sequence_limit(f, &l->sequences[i], &l->stats.dropped_turns, &l->stats.cut_samples))
             return cs_fail_in("%s:%u: sample %u", d->path, s->line, s->index);
-        l->lengths[i] = l->sequences[i].length;
-        l->stats.longest = l->lengths[i] > l->stats.longest ? l->lengths[i] : l->stats.longest;
+        use_sample(l, (uint32_t)i);
     }
     if (l->stats.dropped_turns || l->stats.cut_samples)
         cs_log(CS_LOG_WARN, "%s: max_tokens %d: %zu turns dropped, %zu samples cut", d->path, f->max_tokens,
                l->stats.dropped_turns, l->stats.cut_samples);
-    return true;
+    if (l->used_count < d->count)
+        cs_log(CS_LOG_WARN, "%s: max_tokens %d leaves %zu samples without an answer: they are left out", d->path,
+               f->max_tokens, d->count - l->used_count);
+    return l->used_count ||
+           cs_fail("%s: max_tokens %d leaves no sample an answer to learn", d->path, f->max_tokens);
 }
 
 static bool check_params(const mm_loader_params *p)
@@ -269,6 +295,7 @@ static bool prepare(mm_loader *l)
     if (!d->count)
         return cs_fail("%s: has no samples", d->path);
     if (!(l->sequences = cs_alloc(d->count, sizeof *l->sequences, what)) ||
+        !(l->used = cs_alloc(d->count, sizeof *l->used, what)) ||
         !(l->lengths = cs_alloc(d->count, sizeof *l->lengths, what)) ||
         !(l->cache = cs_alloc(d->image_count, sizeof *l->cache, what)) ||
         !(l->state = cs_alloc(d->image_count, sizeof *l->state, what)) ||
@@ -276,8 +303,10 @@ static bool prepare(mm_loader *l)
         !(l->chosen_index = cs_alloc((size_t)p->batch, sizeof *l->chosen_index, what)) ||
         !(l->queue = cs_alloc((size_t)p->prefetch, sizeof *l->queue, what)))
         return false;
-    l->plan = (mm_plan){d->count, (size_t)p->batch, p->shuffle, p->group_by_length, p->seed, .lengths = l->lengths};
-    return encode_all(l) && mm_plan_open(&l->plan);
+    if (!encode_all(l))
+        return false;
+    l->plan = (mm_plan){l->used_count, (size_t)p->batch, p->shuffle, p->group_by_length, p->seed, .lengths = l->lengths};
+    return mm_plan_open(&l->plan);
 }
 
 mm_loader *mm_loader_open(const mm_dataset *data, const mm_loader_params *params, uint64_t first_step)
@@ -336,9 +365,9 @@ static bool keep_large(largest *l, const mm_batch_size *size, uint64_t step)
 static int sequences_of_step(const mm_loader *l, mm_plan *plan, uint64_t step, const mm_sequence **sequences)
 {
     size_t count;
-    const uint32_t *samples = mm_plan_step(plan, step, &count);
+    const uint32_t *places = mm_plan_step(plan, step, &count);
     for (size_t i = 0; i < count; i++)
-        sequences[i] = &l->sequences[samples[i]];
+        sequences[i] = &l->sequences[l->used[places[i]]];
     return (int)count;
 }
 
@@ -423,6 +452,7 @@ void mm_loader_close(mm_loader *l)
     pthread_cond_destroy(&l->filled);
     pthread_mutex_destroy(&l->lock);
     free(l->sequences);
+    free(l->used);
     free(l->lengths);
     free(l->cache);
     free(l->state);

@@ -35,7 +35,8 @@ typedef struct mm_loader_stats {
 
 typedef struct mm_loader mm_loader;
 
-/* Tokenises the data set and starts the thread at batch `first_step`. Borrows dataset, tokenizer and template until
+/* Tokenises the data set and starts the thread at batch `first_step`; samples to which max_tokens leaves no answer are left
+ * out, with a warning. Borrows dataset, tokenizer and template until
  * mm_loader_close(). */
 mm_loader *mm_loader_open(const mm_dataset *data, const mm_loader_params *params, uint64_t first_step);
 

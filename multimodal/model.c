@@ -50,17 +50,19 @@ static bool init_projector(mm_model *m)
                                 (enum nn_ffn)c->projector.ffn, &c->projector_moe);
 }
 
-/* Freezes each of the comma-separated prefixes. */
-static void freeze(nn_params *set, const char *list)
+/* Freezes each of the prefixes, which commas or blanks separate. */
+static bool freeze(nn_params *set, const char *list)
 {
+    static const char separators[] = ", \t";
     char prefix[128];
-    for (const char *p = list; p && *p; p += *p == ',') {
-        size_t n = strcspn(p, ",");
+    for (const char *p = list; p && *p; p += strspn(p, separators)) {
+        size_t n = strcspn(p, separators);
         snprintf(prefix, sizeof prefix, "%.*s", (int)n, p);
-        if (n)
-            nn_params_freeze(set, prefix);
+        if (n >= sizeof prefix || (n && !nn_params_freeze(set, prefix)))
+            return cs_fail("train.freeze: no parameter's name begins with '%.*s'", (int)n, p);
         p += n;
     }
+    return true;
 }
 
 static bool build(mm_model *m, mm_config *config, int vocabulary, bool training)
@@ -72,8 +74,7 @@ static bool build(mm_model *m, mm_config *config, int vocabulary, bool training)
         return false;
     if (!mm_decoder_init(&m->decoder, m->params, &config->text, &config->text_moe) || !list_mixtures(m))
         return false;
-    freeze(m->params, config->train.freeze);
-    return nn_params_allocate(m->params, training, (uint64_t)config->seed);
+    return freeze(m->params, config->train.freeze) && nn_params_allocate(m->params, training, (uint64_t)config->seed);
 }
 
 mm_model *mm_model_new(vk_device *device, mm_config *config, int vocabulary, bool training)

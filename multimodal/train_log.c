@@ -6,6 +6,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -33,23 +34,29 @@ int mm_train_log_floats(const mm_mixture *x)
     return NN_MOE_LOSSES + 1 + x->moe->config.experts;
 }
 
-/* Cuts the file behind the last whole line whose step is at most `done`. */
-static bool cut_log(const char *path, uint64_t done)
+/* One run at a time writes to it. Where the file system has no locks, nothing is kept out. */
+static bool lock_log(FILE *file, const char *path)
 {
-    if (!cs_is_file(path))
+    if (flock(fileno(file), LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK)
         return true;
-    size_t size, kept = 0;
-    char *text = cs_read_file(path, (size_t)1 << 31, &size);
-    if (!text)
-        return false;
-    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+    return cs_fail("%s: another training is writing to this run", path);
+}
+
+/* Cuts the file behind the last whole line whose step is at most `done`. */
+static bool cut_log(FILE *file, const char *path, uint64_t done)
+{
+    char *line = NULL;
+    size_t room = 0;
+    off_t kept = 0;
+    rewind(file);
+    for (ssize_t length; (length = getline(&line, &room, file)) > 0 && line[length - 1] == '\n'; kept += length) {
         uint64_t step;
         if (sscanf(line, "{\"step\": %" SCNu64, &step) == 1 && step > done)
             break;
-        kept = (size_t)(end + 1 - text);
     }
-    free(text);
-    return truncate(path, (off_t)kept) == 0 || cs_fail("%s: cannot shorten: %s", path, strerror(errno));
+    free(line);
+    return (!ferror(file) && ftruncate(fileno(file), kept) == 0 && fseeko(file, 0, SEEK_END) == 0) ||
+           cs_fail("%s: cannot shorten: %s", path, strerror(errno));
 }
 
 mm_train_log *mm_train_log_open(const char *run, const mm_model *model, uint64_t done, int every)
@@ -59,11 +66,12 @@ mm_train_log *mm_train_log_open(const char *run, const mm_model *model, uint64_t
         return NULL;
     *l = (mm_train_log){.model = model, .every = every, .first = done, .begin = cs_seconds(), .last = cs_seconds()};
     l->path = cs_join(run, "log.jsonl");
-    if (l->path && cut_log(l->path, done)) {
-        if ((l->file = fopen(l->path, "a")))
-            return l;
+    if (l->path && !(l->file = fopen(l->path, "a+")))
         cs_fail("%s: cannot write: %s", l->path, strerror(errno));
-    }
+    if (l->file && lock_log(l->file, l->path) && cut_log(l->file, l->path, done))
+        return l;
+    if (l->file)
+        fclose(l->file);
     free(l->path);
     free(l);
     return NULL;
@@ -100,7 +108,10 @@ static bool write_line(mm_train_log *l, const mm_step_record *r)
     json_object_set_new(o, "lr", number(r->lr));
     json_object_set_new(o, "grad_norm", number(r->norm));
     if (r->loss_scale > 0) {
-        json_object_set_new(o, "loss_scale", json_real(r->loss_scale));
+        /* Whole ones with all digits, which may be more than 7. */
+        bool whole = fmod(r->loss_scale, 1) == 0;
+        json_object_set_new(o, "loss_scale",
+                            whole ? json_integer((json_int_t)r->loss_scale) : json_real(r->loss_scale));
         json_object_set_new(o, "skipped", json_boolean(!isfinite(r->norm)));
     }
     json_object_set_new(o, "tokens", json_integer((json_int_t)r->tokens));

@@ -18,11 +18,7 @@ static bool open_data(trainer *t)
 {
     const mm_data_config *d = &t->config.data;
     const mm_dataset_params dataset = {.image_root = d->image_root, .skip_bad = d->skip_bad};
-    if (!(t->data = mm_dataset_open(d->train, &dataset)))
-        return false;
-    if (t->data->bad)
-        cs_log(CS_LOG_WARN, "%s: %zu of %zu samples skipped", d->train, t->data->bad, t->data->count + t->data->bad);
-    return true;
+    return (t->data = mm_dataset_open(d->train, &dataset));
 }
 
 static bool open_loader(trainer *t, uint64_t first)
@@ -153,13 +149,29 @@ static bool same_config(const trainer *t, const char *folder)
     return ok;
 }
 
+static bool same_tokenizer(const trainer *t, const char *folder)
+{
+    enum { LIMIT = 1 << 30 };
+    size_t size, saved_size;
+    const void *model = mm_tokenizer_model(t->tokenizer, &size);
+    char *path = cs_join(folder, "tokenizer.model"), *saved = path ? cs_read_file(path, LIMIT, &saved_size) : NULL;
+    bool ok = saved;
+    if (ok && (size != saved_size || memcmp(model, saved, size) != 0))
+        ok = cs_fail("%s: this checkpoint was trained with another tokenizer than %s is now", path,
+                     t->config.data.tokenizer);
+    free(saved);
+    free(path);
+    return ok;
+}
+
 static bool load_checkpoint(trainer *t)
 {
     char *folder = mm_run_checkpoint(t->params->out);
     if (!folder)
         return false;
     char *model = cs_join(folder, "model.safetensors"), *state = cs_join(folder, "trainer.safetensors");
-    bool ok = model && state && same_config(t, folder) && nn_params_load(t->model->params, model) &&
+    bool ok = model && state && same_config(t, folder) && same_tokenizer(t, folder) &&
+              nn_params_load(t->model->params, model) &&
               nn_train_state_load(t->model->params, &t->state, state);
     if (ok)
         cs_log(CS_LOG_INFO, "going on from %s", folder);
@@ -177,8 +189,6 @@ static bool open_run(trainer *t)
                        out);
     if (t->params->resume && !mm_run_exists(out))
         return cs_fail("%s: has no checkpoint to go on from; leave out --resume to start a new run", out);
-    if (!mm_run_prepare(out))
-        return false;
     t->state.seed = (uint64_t)t->config.seed;
     return !t->params->resume || load_checkpoint(t);
 }
@@ -189,6 +199,10 @@ static bool make_buffers(trainer *t)
     t->figure_count = accumulate + NORM_FIGURES;
     for (size_t i = 0; i < mixtures; i++)
         t->figure_count += (uint64_t)mm_train_log_floats(&t->model->mixture[i]);
+    if (t->figure_count * 4 > VK_READ_LATER_BYTES)
+        return cs_fail("train.accumulate %d with %d mixtures of experts: a step has %llu figures for the log, at most %d "
+                       "are read back", t->config.train.accumulate, t->model->mixtures,
+                       (unsigned long long)t->figure_count, VK_READ_LATER_BYTES / 4);
     t->figures = vk_alloc(t->device, t->figure_count * 4, VK_MEMORY_DEVICE, "the log's figures");
     t->figures.size = t->figure_count * 4;
     t->batches = cs_alloc(accumulate, sizeof *t->batches, "the batches");
@@ -203,8 +217,6 @@ bool mm_trainer_make(trainer *t)
 
 bool mm_trainer_open(trainer *t, bool dry)
 {
-    /* The run's folder comes after everything that may be wrong with the inputs, so that a mistake leaves none behind.
-     */
     if (!open_inputs(t) || !open_data(t) || !open_device(t, dry) || !open_model(t) || (!dry && !open_run(t)) ||
         !set_precision(t) || !open_loader(t, t->state.step))
         return false;
@@ -212,7 +224,10 @@ bool mm_trainer_open(trainer *t, bool dry)
     t->read = t->state.step;
     if (!make_schedule(t) || !make_buffers(t))
         return false;
-    return dry || (t->log = mm_train_log_open(t->params->out, t->model, t->state.step, t->config.train.log_every));
+    /* The run's folder comes after everything that may be wrong with the inputs, so that a mistake leaves none behind. */
+    const char *out = t->params->out;
+    return dry || (mm_run_prepare(out) &&
+                   (t->log = mm_train_log_open(out, t->model, t->state.step, t->config.train.log_every)));
 }
 
 bool mm_trainer_close(trainer *t)
@@ -367,41 +382,6 @@ bool mm_trainer_record(trainer *t, uint64_t step, const uint8_t *compete, pendin
     return true;
 }
 
-static bool start_trace(trainer *t)
-{
-    if (!vk_trace_start(t->device))
-        return false;
-    cs_trace_start();
-    return true;
-}
-
-static void trace_step(const trainer *t, uint64_t step, uint64_t began, uint64_t dispatches)
-{
-    char name[32];
-    snprintf(name, sizeof name, "step %llu", (unsigned long long)step + 1);
-    if (began)
-        cs_trace_add(&(cs_trace_span){
-            CS_TRACE_HOST, name, "host", began, cs_trace_now(),
-            {{"dispatches", (double)(vk_counters_get(t->device).dispatches - dispatches)}}});
-}
-
-/* Takes the batches of a step (0-based), records and submits it. The device's row of a trace has this one step, the host's
- * goes on until its figures have been read, and so shows what the host does meanwhile. */
-static bool do_step(trainer *t, uint64_t step)
-{
-    const uint8_t *compete = t->compete ? t->compete + step * (uint64_t)t->model->mixtures : NULL;
-    const bool traced = t->traced == step + 1;
-    if (traced && !start_trace(t))
-        return false;
-    uint64_t began = cs_trace_now(), dispatches = vk_counters_get(t->device).dispatches;
-    if (!mm_trainer_next_batches(t) || !mm_trainer_record(t, step, compete, &t->pending[step % PENDING]) ||
-        (traced && !vk_trace_stop(t->device)))
-        return false;
-    trace_step(t, step, began, dispatches);
-    mm_trainer_free_batches(t);
-    return true;
-}
-
 /* Marks figures of losses that this step did not compute; the device's copy still has an older step's. */
 static void blank_missing(const trainer *t, const pending *p, float *figures)
 {
@@ -416,9 +396,9 @@ static void blank_missing(const trainer *t, const pending *p, float *figures)
 
 static bool check_figures(const mm_step_record *r)
 {
-    if (!isfinite(r->loss))
-        return cs_fail("step %llu: the loss is %f; a smaller train.lr or a train.clip may help",
-                       (unsigned long long)r->step, r->loss);
+    if (!isfinite(r->loss) || (!isfinite(r->norm) && r->loss_scale == 0))
+        return cs_fail("step %llu: the loss is %f, the norm of the gradients %f; a smaller train.lr or a train.clip may "
+                       "help", (unsigned long long)r->step, r->loss, r->norm);
     return isfinite(r->norm) || r->loss_scale != 1 ||
            cs_fail("step %llu: the gradients overflow f16 even with a loss scale of 1; train.precision bf16 has a "
                    "wider range", (unsigned long long)r->step);
@@ -463,7 +443,7 @@ static bool collect(trainer *t, uint64_t recorded, uint64_t ahead)
             return false;
         cs_trace_end(CS_TRACE_HOST, "log", began);
         if (++t->read == t->traced && !cs_trace_write(t->params->trace))
-            return false;
+            cs_log(CS_LOG_WARN, "%s", cs_error());
     }
     return true;
 }
@@ -473,9 +453,59 @@ static bool save(trainer *t, uint64_t step)
     if (!collect(t, step, 0))
         return false;
     t->state.step = step;
-    if (!nn_params_read_loss_scale(t->model->params, &t->state.loss_scale))
+    if (!nn_params_read_loss_scale(t->model->params, &t->state.loss_scale) ||
+        !mm_run_save(t->params->out, t->model, t->tokenizer, &t->state, t->config.train.keep))
         return false;
-    return mm_run_save(t->params->out, t->model, t->tokenizer, &t->state, t->config.train.keep);
+    t->saved = step;
+    return true;
+}
+
+/* The data failed: what has been learned so far is kept. Fails with that error. */
+static bool rescue(trainer *t, uint64_t step)
+{
+    char *why = cs_strdup(cs_error());
+    if (why && step > t->saved && save(t, step))
+        cs_log(CS_LOG_INFO, "saved step %llu; once the data is mended, go on with --resume", (unsigned long long)step);
+    if (why)
+        cs_fail("%s", why);
+    free(why);
+    return false;
+}
+
+static bool start_trace(trainer *t)
+{
+    if (!vk_trace_start(t->device))
+        return false;
+    cs_trace_start();
+    return true;
+}
+
+static void trace_step(const trainer *t, uint64_t step, uint64_t began, uint64_t dispatches)
+{
+    char name[32];
+    snprintf(name, sizeof name, "step %llu", (unsigned long long)step + 1);
+    if (began)
+        cs_trace_add(&(cs_trace_span){
+            CS_TRACE_HOST, name, "host", began, cs_trace_now(),
+            {{"dispatches", (double)(vk_counters_get(t->device).dispatches - dispatches)}}});
+}
+
+/* Takes the batches of a step (0-based), records and submits it. The device's row of a trace has this one step, the host's
+ * goes on until its figures have been read, and so shows what the host does meanwhile. */
+static bool do_step(trainer *t, uint64_t step)
+{
+    const uint8_t *compete = t->compete ? t->compete + step * (uint64_t)t->model->mixtures : NULL;
+    const bool traced = t->traced == step + 1;
+    if (traced && !start_trace(t))
+        return false;
+    uint64_t began = cs_trace_now(), dispatches = vk_counters_get(t->device).dispatches;
+    if (!mm_trainer_next_batches(t))
+        return rescue(t, step);
+    if (!mm_trainer_record(t, step, compete, &t->pending[step % PENDING]) || (traced && !vk_trace_stop(t->device)))
+        return false;
+    trace_step(t, step, began, dispatches);
+    mm_trainer_free_batches(t);
+    return true;
 }
 
 static bool choose_traced(trainer *t)
@@ -493,20 +523,17 @@ static bool choose_traced(trainer *t)
 static bool train(trainer *t, bool *stopped)
 {
     const mm_train_config *c = &t->config.train;
-    uint64_t step = t->state.step, saved = step;
+    uint64_t step = t->saved = t->state.step;
     if (step >= t->total)
         cs_log(CS_LOG_INFO, "%s: all %llu steps are done", t->params->out, (unsigned long long)t->total);
     while (step < t->total && !(t->params->stop && *t->params->stop)) {
         if (!do_step(t, step) || !collect(t, ++step, AHEAD))
             return false;
-        if (c->save_every && step % (uint64_t)c->save_every == 0) {
-            if (!save(t, step))
-                return false;
-            saved = step;
-        }
+        if (c->save_every && step % (uint64_t)c->save_every == 0 && !save(t, step))
+            return false;
     }
     *stopped = step < t->total;
-    return (saved == step && step > 0) || save(t, step);
+    return (t->saved == step && step > 0) || save(t, step);
 }
 
 static void summary(const trainer *t)
@@ -515,16 +542,23 @@ static void summary(const trainer *t)
     mm_loader_stats l = mm_loader_get_stats(t->loader);
     cs_log(CS_LOG_INFO, "device memory: %.1f MiB at most; padding: %.1f%% of the tokens", (double)m.peak / (1 << 20),
            100.0 * (double)l.padding / (double)(l.tokens + l.padding + 1));
-    if (l.dropped_turns || l.cut_samples || l.bad_images)
-        cs_log(CS_LOG_WARN, "data.max_tokens dropped %zu turns and cut %zu samples; %zu pictures were unreadable",
-               l.dropped_turns, l.cut_samples, l.bad_images);
+    if (l.bad_images)
+        cs_log(CS_LOG_WARN, "%zu pictures were unreadable", l.bad_images);
+}
+
+/* Better known now than after many steps. */
+static bool can_write_trace(const mm_train_params *params)
+{
+    cs_writer *w = params->trace ? cs_writer_open(params->trace) : NULL;
+    cs_writer_abort(w);
+    return w || !params->trace;
 }
 
 bool mm_train(const mm_train_params *params, bool *stopped)
 {
     trainer t = {.params = params};
     *stopped = false;
-    bool ok = mm_trainer_open(&t, false);
+    bool ok = can_write_trace(params) && mm_trainer_open(&t, false);
     if (ok) {
         cs_log(CS_LOG_INFO, "%llu parameters, %d mixtures of experts, %zu samples, %llu steps",
                (unsigned long long)nn_params_elements(t.model->params, false), t.model->mixtures, t.data->count,

@@ -42,6 +42,7 @@ typedef struct trainer {
     uint64_t figure_count;
     pending pending[PENDING];
     uint64_t read;  /* steps whose figures have been read */
+    uint64_t saved; /* steps that the newest checkpoint has */
     uint64_t waits; /* host waits inside of steps */
     uint64_t traced; /* the step to trace, 1-based; 0 = none */
 } trainer;

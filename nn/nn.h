@@ -245,8 +245,8 @@ void nn_params_free(nn_params **set);
  * after nn_params_allocate(). NULL on failure (name used twice, bad shape). */
 nn_tensor *nn_param_add(nn_params *set, const char *name, int dims, const int64_t *shape, enum nn_init init,
                         float scale, bool decay);
-/* Parameters whose name starts with `prefix` get no gradient; before nn_params_allocate(). */
-void nn_params_freeze(nn_params *set, const char *prefix);
+/* Parameters whose name starts with `prefix` get no gradient; before nn_params_allocate(). Returns how many these are. */
+size_t nn_params_freeze(nn_params *set, const char *prefix);
 /* Lays out and allocates the slabs; with `training` also gradients and moments. Values are drawn from (seed, name):
  * adding a parameter does not change the others. */
 bool nn_params_allocate(nn_params *set, bool training, uint64_t seed);

@@ -80,11 +80,15 @@ nn_tensor *nn_param_add(nn_params *set, const char *name, int dims, const int64_
     return &p->tensor;
 }
 
-void nn_params_freeze(nn_params *set, const char *prefix)
+size_t nn_params_freeze(nn_params *set, const char *prefix)
 {
+    size_t frozen = 0;
     for (size_t i = 0; i < set->count; i++)
-        if (!strncmp(set->param[i]->name, prefix, strlen(prefix)))
+        if (!strncmp(set->param[i]->name, prefix, strlen(prefix))) {
             set->param[i]->trainable = false;
+            frozen++;
+        }
+    return frozen;
 }
 
 /* ---- layout ----------------------------------------------------------------------------------------------------- */

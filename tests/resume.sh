@@ -131,6 +131,25 @@ check "missing data" refuse "nowhere.json" train nothing --set data.train=nowher
 check "leaves no folder behind either" [ ! -e nothing ]
 check "a file where the run should be" refuse "tiny.json: is a file" train tiny.json
 
+# Of as many pieces, by fewer texts.
+other_tokenizer() {
+    head -n 12 data/train.json | sed '$s/,$/]/' >data/some.json
+    cp tok.model kept.model
+    "$csmoe" tokenizer train --vocabulary 120 data/some.json --out tok.model >output 2>&1
+}
+check "another tokenizer is made" other_tokenizer
+check "resuming with it" refuse "tokenizer.model: this checkpoint was trained with another" train whole --resume
+cp kept.model tok.model
+
+# A picture that nobody looked at before its turn came.
+cp data/images/train-000007.png kept.png
+head -c 200 kept.png >data/images/train-000007.png
+check "a broken picture ends the run" refuse "train-000007.png" train broken
+cp kept.png data/images/train-000007.png
+check "what was learned before is saved" grep -q -e "saved step" output
+check "going on with the picture" train broken --resume
+check "gives the same bits as with it from the start" same broken
+
 check "a run is killed in the middle" killed_in_the_middle
 mkdir killed/step-00000009.tmp-1
 : >killed/step-00000009.tmp-1/model.safetensors

@@ -293,6 +293,40 @@ static void closing_early_stops_the_thread(void **state)
     mm_loader_close(NULL);
 }
 
+/* Samples to which max_tokens leaves no answer are left out: each batch has something to learn. */
+static void samples_without_an_answer_are_left_out(void **state)
+{
+    (void)state;
+    FILE *f = fopen(in_folder("long.jsonl"), "w");
+    assert_non_null(f);
+    for (int i = 0; i < 5; i++) {
+        fprintf(f, "{\"id\": %d, \"conversations\": [{\"from\": \"human\", \"value\": \"what", i);
+        for (int word = 0; word < (i % 2 ? 20 : 0); word++)
+            fprintf(f, " what");
+        fprintf(f, "\"}, {\"from\": \"gpt\", \"value\": \"grey\"}]}\n");
+    }
+    fclose(f);
+    mm_dataset *d = mm_dataset_open(in_folder("long.jsonl"), &(mm_dataset_params){0});
+    assert_non_null(d);
+    mm_loader_params p = params();
+    p.batch = p.epochs = 1;
+    p.format.max_tokens = 10;
+    mm_loader *l = mm_loader_open(d, &p, 0);
+    assert_non_null(l);
+    assert_int_equal(mm_loader_steps_per_epoch(l), 3);
+    int seen = 0;
+    for (mm_batch *b; (b = next(l)); seen++) {
+        assert_true(b->labels > 0 && b->sample_index[0] % 2 == 0);
+        drop(b);
+    }
+    assert_int_equal(seen, 3);
+    mm_loader_close(l);
+    p.format.max_tokens = 2;
+    assert_null(mm_loader_open(d, &p, 0));
+    assert_non_null(strstr(cs_error(), "max_tokens 2"));
+    mm_dataset_close(d);
+}
+
 /* Picture 23 is there when the data set is opened and cannot be decoded. */
 static mm_dataset *open_with_broken(void)
 {
@@ -378,6 +412,7 @@ int main(void)
         cmocka_unit_test(the_last_epoch_ends),
         cmocka_unit_test(patches_are_the_pictures),
         cmocka_unit_test(closing_early_stops_the_thread),
+        cmocka_unit_test(samples_without_an_answer_are_left_out),
         cmocka_unit_test(an_unreadable_picture_is_handed_over),
         cmocka_unit_test(an_unreadable_picture_can_be_skipped),
         cmocka_unit_test(wrong_parameters_are_refused),

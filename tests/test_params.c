@@ -355,6 +355,9 @@ static void test_overflowing_step_is_skipped(void **state)
     for (uint64_t step = 1; step <= 3; step++)
         scaled_step(step, 1, step, figures);
     float plain_norm = figures[0];
+    scaled_step(7, NAN, 4, figures); /* changes nothing without a scale either */
+    assert_false(isfinite(figures[0]));
+    scaled_step(7, INFINITY, 4, figures);
     assert_true(figures[1] == 1);
     for (int which = 0; which < 4; which++)
         plain[which] = which == GRADIENT ? NULL : read_part("w", which);

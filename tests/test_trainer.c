@@ -245,6 +245,24 @@ static void test_diverging_loss_is_reported(void **state)
     assert_false(mm_run_exists(in_folder("diverging")));
 }
 
+/* Weights that are no numbers never replace a checkpoint of good ones. */
+static void test_diverging_run_keeps_good_weights(void **state)
+{
+    (void)state;
+    static const char *const sets[] = {"train.steps=60",          "train.lr=10",       "train.clip=0",
+                                       "train.warmup=0",          "text.rope_theta=0", "train.save_every=1",
+                                       "train.schedule=constant", "train.keep=1"};
+    bool stopped;
+    assert_false(run_training((mm_train_params){.out = in_folder("diverged")}, "all.json", sets, 8, &stopped));
+    assert_error("the loss is ");
+    mm_loaded l;
+    mm_evaluation r;
+    check(mm_load(&l, in_folder("diverged"), device, NULL, 0));
+    check(mm_evaluate(&l, &(mm_evaluate_params){.data = in_folder("all.json"), .batch = 3}, &r));
+    assert_true(isfinite(r.loss));
+    mm_unload(&l);
+}
+
 /* A run by epochs cannot go on over data of another size: its schedules were made for the old one. */
 static void test_resuming_over_other_data(void **state)
 {
@@ -447,6 +465,7 @@ int main(void)
         cmocka_unit_test(test_epochs_make_steps),
         cmocka_unit_test(test_asked_to_stop),
         cmocka_unit_test(test_diverging_loss_is_reported),
+        cmocka_unit_test(test_diverging_run_keeps_good_weights),
         cmocka_unit_test(test_resuming_over_other_data),
         cmocka_unit_test(test_trace_shows_one_step),
         cmocka_unit_test(test_trace_of_a_step_that_is_not_trained),

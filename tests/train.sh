@@ -93,6 +93,10 @@ refuse "unknown choice" "'train.schedule' is 'cosin', which is not known; did yo
 refuse "heads that do not divide" "vision.width 16 is not a multiple of vision.heads 3" --set vision.heads=3
 refuse "patches that do not divide" "vision.size 32 is not a multiple of vision.patch 7" --set vision.patch=7
 refuse "more winners than experts" "top_k is 5, but there are 4 experts" --set vision.moe.top_k=5
+refuse "nothing to freeze" "train.freeze: no parameter's name begins with 'vison'" --set "train.freeze=text, vison"
+refuse "a trace that cannot be written" "/nonexistent/x.json.*: cannot write" --trace /nonexistent/x.json
+refuse "more figures than can be read back" "train.accumulate 20000 .*at most" --set train.accumulate=20000
+refuse "nothing left to learn" "max_tokens 4" --set data.max_tokens=4
 refuse "no such data" "absent.json: cannot open" --set data.train="$dir/absent.json"
 refuse "a tokenizer that is none" "tiny.json: not a SentencePiece model" --set data.tokenizer="$config"
 refuse "unknown template" "'llama9'.*known are" --set data.template=llama9

@@ -165,7 +165,6 @@ enum {
     VK_ENCODED = 256, /* command buffers kept */
     VK_RECENT = 32,   /* labels kept for a device-lost report */
     VK_TICKETS = 64,
-    VK_TICKET_BYTES = 64 * 1024,
 };
 
 enum vk_command_kind { VK_COMMAND_DISPATCH, VK_COMMAND_COPY, VK_COMMAND_FILL, VK_COMMAND_HOST_BARRIER };

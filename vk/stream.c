@@ -73,6 +73,8 @@ bool vk_stream_add_part(vk_device *device, struct vk_encoded *part)
 {
     struct vk_stream *stream = &device->stream;
     struct vk_submit *submit = &stream->submits[stream->next % VK_SUBMITS];
+    if (submit->part_count == VK_PARTS)
+        return cs_fail("recording work: the work before it could not be submitted");
     submit->parts[submit->part_count++] = part;
     submit->staging_end = device->transfer.recorded;
     /* What is recorded next belongs to the next submit, which tickets count on. The last place is for a host barrier. */

@@ -132,18 +132,18 @@ bool vk_upload(vk_device *device, vk_range dst, const void *data, uint64_t bytes
 
 uint64_t vk_read_later(vk_device *device, vk_range src)
 {
-    static const uint8_t dry_bytes[VK_TICKET_BYTES];
+    static const uint8_t dry_bytes[VK_READ_LATER_BYTES];
     struct vk_transfer *transfer = &device->transfer;
     if (!check_range("reading", device, src))
         return 0;
-    if (src.size > VK_TICKET_BYTES)
-        return cs_fail("reading %s later: a ticket holds at most %s", vk_size_text(src.size), vk_size_text(VK_TICKET_BYTES));
+    if (src.size > VK_READ_LATER_BYTES)
+        return cs_fail("reading %s later: a ticket holds at most %s", vk_size_text(src.size), vk_size_text(VK_READ_LATER_BYTES));
     if (!transfer->ring.block)
-        transfer->ring = vk_alloc(device, VK_TICKETS * VK_TICKET_BYTES, VK_MEMORY_READBACK, "the readback ring");
+        transfer->ring = vk_alloc(device, VK_TICKETS * VK_READ_LATER_BYTES, VK_MEMORY_READBACK, "the readback ring");
     if (!transfer->ring.block)
         return 0;
     uint64_t ticket = transfer->ticket + 1, slot = ticket % VK_TICKETS;
-    vk_range dst = {transfer->ring.block, transfer->ring.offset + slot * VK_TICKET_BYTES, src.size};
+    vk_range dst = {transfer->ring.block, transfer->ring.offset + slot * VK_READ_LATER_BYTES, src.size};
     if (!device->dry && src.size && !copy_range(device, dst, src, true, (struct vk_about){.label = "read", .once = true}))
         return 0;
     transfer->tickets[slot].value = device->dry || !src.size ? 0 : vk_next_value(device);

@@ -201,8 +201,9 @@ bool vk_done(vk_device *device, uint64_t value);
 /* Blocks until it is (counted as a host wait). Fails on device loss, naming the last kernels in flight. */
 bool vk_wait(vk_device *device, uint64_t value);
 
-/* Records a copy of `src` (up to 64 KiB) into the readback ring and returns a ticket, 0 on failure. The ring holds the
- * last 64 tickets; an older one is overwritten. */
+enum { VK_READ_LATER_BYTES = 64 << 10 };
+/* Records a copy of `src` (up to VK_READ_LATER_BYTES) into the readback ring and returns a ticket, 0 on failure. The ring
+ * holds the last 64 tickets; an older one is overwritten. */
 uint64_t vk_read_later(vk_device *device, vk_range src);
 /* The bytes of a ticket if its copy has completed, else NULL; valid until 63 more tickets are taken. Never blocks. */
 const void *vk_read_ready(vk_device *device, uint64_t ticket);

@@ -624,6 +624,11 @@ static void test_full_submit(void **state)
     vk_range x = take(device, 256), a = take(device, A_BYTES), b = take(device, RING_BYTES);
     unsigned char *bytes = malloc(RING_BYTES);
     assert_non_null(bytes);
+    uint64_t submits = vk_counters_get(device).submits;
+    for (int i = 0; i < FULL; i++)
+        check(vk_fill(device, x, 7));
+    check(vk_submit(device));
+    assert_int_equal(vk_counters_get(device).submits, submits + 1);
     for (int before = FULL - AROUND; before <= FULL + AROUND; before += AROUND) {
         for (int i = 0; i < before; i++)
             check(vk_fill(device, x, (uint32_t)i));

@@ -91,7 +91,10 @@ uint64_t vk_submit(vk_device *device)
     if (stream->to_host && !vk_list_add(device, VK_COMMAND_HOST_BARRIER, 0, NULL, 0, NULL))
         return 0;
     stream->to_host = false;
-    return vk_encode(device) && vk_stream_reap(device) && submit_parts(device) ? stream->submitted : 0;
+    if (!vk_encode(device) || !vk_stream_reap(device))
+        return 0;
+    /* Unless the list has filled the submit, which then has gone. */
+    return !vk_stream_pending(device) || submit_parts(device) ? stream->submitted : 0;
 }
 
 uint64_t vk_next_value(const vk_device *device)

@@ -52,18 +52,19 @@ bool mm_run_exists(const char *path)
 
 char *mm_run_checkpoint(const char *path)
 {
-    char *config = cs_join(path, "config.json");
-    if (!config)
+    /* Not config.json: the configuration that a run was started from may lie in its folder. */
+    char *model = cs_join(path, "model.safetensors");
+    if (!model)
         return NULL;
-    bool itself = cs_is_file(config);
-    free(config);
+    bool itself = cs_is_file(model);
+    free(model);
     if (itself)
         return cs_strdup(path);
     if (!cs_is_folder(path))
         return cs_fail("%s: there is no such run folder", path), NULL;
     int64_t step = newest_step(path, INT64_MAX);
     if (step < 0)
-        return cs_fail("%s: the folder has no checkpoint (step-*/config.json)", path), NULL;
+        return cs_fail("%s: the folder has no checkpoint (step-*/model.safetensors)", path), NULL;
     return step_name(path, (uint64_t)step);
 }
 

@@ -7,8 +7,8 @@
 #include "multimodal/model.h"
 #include "nn/checkpoint.h"
 
-/* The newest checkpoint of a run folder, or `path` itself where it is a checkpoint (has config.json); free() it. NULL
- * with the error set where there is none. */
+/* The newest checkpoint of a run folder, or `path` itself where it is a checkpoint (has model.safetensors); free() it.
+ * NULL with the error set where there is none. */
 char *mm_run_checkpoint(const char *path);
 /* Whether the folder has a checkpoint. */
 bool mm_run_exists(const char *path);

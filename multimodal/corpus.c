@@ -45,7 +45,7 @@ static bool add_lines(mm_corpus *corpus, const char *path)
 
 static bool add_samples(mm_corpus *corpus, const char *path)
 {
-    mm_dataset *d = mm_dataset_open(path, &(mm_dataset_params){0});
+    mm_dataset *d = mm_dataset_open(path, &(mm_dataset_params){.text_only = true});
     bool ok = d;
     for (size_t i = 0; ok && i < d->count; i++)
         for (size_t t = 0; ok && t < d->samples[i].turn_count; t++)

@@ -440,7 +440,7 @@ static char *image_root(const char *path, const char *root)
 static bool read_all(reader *r)
 {
     mm_dataset *d = r->data;
-    if (!read_file(r) || !check_pictures(r))
+    if (!read_file(r) || (!r->params->text_only && !check_pictures(r)))
         return false;
     for (size_t i = 0; i < d->count; i++)
         d->turns += d->samples[i].turn_count;

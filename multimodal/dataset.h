@@ -40,6 +40,7 @@ typedef struct mm_dataset_params {
     const char *image_root; /* relative pictures are looked up here; NULL: the file's own folder */
     bool skip_bad;          /* leave out a sample with a fault, with a warning, instead of failing */
     bool decode;            /* decode every picture instead of only looking whether it is there */
+    bool text_only;         /* only the words are wanted: pictures are not looked for */
     /* If set, gets every fault, several per sample, as one line naming file, place and fault; samples with faults are
      * left out and none of them makes the opening fail. */
     void (*fault)(void *user, const char *message);

@@ -148,6 +148,8 @@ check "a failed import leaves nothing" [ ! -e "$dir/imported" ]
 
 model=$dir/tokenizer.model
 expect "tokenizer train" 0 "" tokenizer train "$data/train.json" --vocabulary 120 --type unigram --out "$model"
+cp "$data/train.json" "$dir/words.json"
+expect "tokenizer train needs no pictures" 0 "" tokenizer train "$dir/words.json" --vocabulary 80 --out "$dir/words.model"
 text="Is there a cross?"
 ids=$("$csmoe" tokenizer encode "$model" "$text")
 expect "tokenizer decode reverses encode" 0 "^Is there a cross\?$" tokenizer decode "$model" "$ids"

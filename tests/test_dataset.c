@@ -219,6 +219,16 @@ static void bad_samples_are_skipped_and_counted(void **state)
     assert_non_null(strstr(cs_error(), "syntax error"));
 }
 
+static void words_need_no_pictures(void **state)
+{
+    (void)state;
+    const char *sample = "{\"id\": 1, \"image\": \"none.png\", " TALK(HUMAN("<image> hi") ", " GPT("a")) "}\n";
+    mm_dataset *d = open_text("words.jsonl", sample, (mm_dataset_params){.text_only = true});
+    assert_non_null(d);
+    assert_int_equal(d->count, 1);
+    mm_dataset_close(d);
+}
+
 static void write_easyvqa(const char *test_questions)
 {
     cs_make_folder(in_folder("easy/train/images"));
@@ -276,6 +286,7 @@ int main(void)
         cmocka_unit_test(syntax_errors_have_line_and_column),
         cmocka_unit_test(every_fault_is_collected),
         cmocka_unit_test(bad_samples_are_skipped_and_counted),
+        cmocka_unit_test(words_need_no_pictures),
         cmocka_unit_test(easyvqa_becomes_one_sample_per_picture),
         cmocka_unit_test(a_failed_import_leaves_nothing),
     };

@@ -462,7 +462,7 @@ mm_dataset *mm_dataset_open(const char *path, const mm_dataset_params *params)
     json_decref(r.places);
     free(r.root);
     if (ok && !params->fault && d->bad)
-        cs_log(CS_LOG_WARN, "%s: %zu of %u samples are skipped", path, d->bad, r.index);
+        cs_log(CS_LOG_WARN, "%s: %zu of %zu samples are skipped", path, d->bad, d->count + d->bad);
     if (ok)
         return d;
     mm_dataset_close(d);

@@ -226,6 +226,20 @@ static char *trimmed(const char *path)
     return name;
 }
 
+/* What a folder of this name is made as: a link is followed, because only the folder behind it can be replaced. */
+static char *resolved(const char *path)
+{
+    struct stat st;
+    char *name = trimmed(path);
+    if (!name || lstat(name, &st) != 0 || !S_ISLNK(st.st_mode))
+        return name;
+    char *target = realpath(name, NULL);
+    if (!target)
+        cs_fail("%s: cannot follow the link: %s", name, strerror(errno));
+    free(name);
+    return target;
+}
+
 /* "<path>.<suffix>-<pid>" */
 static char *beside(const char *path, const char *suffix)
 {
@@ -263,7 +277,7 @@ cs_folder *cs_folder_begin(const char *path, bool replace)
     cs_folder *f = cs_alloc(1, sizeof *f, "a folder");
     if (!f)
         return NULL;
-    f->path = trimmed(path);
+    f->path = resolved(path);
     if (f->path && (f->temporary = beside(f->path, "tmp")) && (f->aside = beside(f->path, "old")) &&
         cs_make_folder(f->temporary))
         return f;

@@ -39,7 +39,8 @@ bool cs_remove_folder(const char *path);
 typedef struct cs_folder cs_folder;
 
 /* Makes `path`.tmp-<pid> to write into. What stands at `path` must be an empty folder or nothing, unless `replace`; NULL
- * with the error set, before any work is done, where it is something else. */
+ * with the error set, before any work is done, where it is something else. A link to a folder stays, and the folder
+ * behind it is the one that is made. */
 cs_folder *cs_folder_begin(const char *path, bool replace);
 /* Where to write meanwhile. */
 const char *cs_folder_path(const cs_folder *folder);

@@ -273,6 +273,29 @@ static void folders_appear_whole(void **state)
     free(file);
 }
 
+static void a_link_to_a_folder_stays(void **state)
+{
+    (void)state;
+    char *target = cs_join(folder, "elsewhere"), *link = cs_join(folder, "link"), *slash = cs_join(folder, "link/");
+    assert_true(cs_make_folder(target));
+    assert_int_equal(symlink("elsewhere", link), 0);
+    for (int replace = 0; replace < 2; replace++) {
+        cs_folder *f = cs_folder_begin(slash, replace);
+        assert_non_null(f);
+        put_file(cs_folder_path(f), replace ? "second" : "first");
+        assert_true(cs_folder_commit(f));
+    }
+    struct stat st;
+    assert_true(lstat(link, &st) == 0 && S_ISLNK(st.st_mode));
+    assert_true(has_file(target, "second") && !has_file(target, "first"));
+    assert_true(cs_remove_folder(target));
+    assert_null(cs_folder_begin(link, true));
+    assert_non_null(strstr(cs_error(), "link: cannot follow the link"));
+    free(target);
+    free(link);
+    free(slash);
+}
+
 static void trace_collects_while_it_is_on(void **state)
 {
     (void)state;
@@ -310,6 +333,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(writer_fails_cleanly, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(folders, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(folders_appear_whole, make_folder, remove_folder),
+        cmocka_unit_test_setup_teardown(a_link_to_a_folder_stays, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(trace_collects_while_it_is_on, make_folder, remove_folder),
         cmocka_unit_test(philox_vectors),
         cmocka_unit_test(random_is_uniform),

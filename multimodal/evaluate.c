@@ -46,7 +46,7 @@ static bool evaluate_all(mm_loaded *l, mm_loader *loader, uint64_t batches, cons
 {
     nn_tape *tape = nn_tape_new(l->model->device);
     bool ok = tape;
-    for (uint64_t i = 0; ok && (!p->limit || result->samples < (uint64_t)p->limit); i++) {
+    for (uint64_t i = 0; ok; i++) {
         mm_batch *b;
         if (!(ok = mm_loader_next(loader, &b)) || !b)
             break;
@@ -73,6 +73,9 @@ bool mm_evaluate(mm_loaded *l, const mm_evaluate_params *p, mm_evaluation *resul
     mm_dataset *data = mm_dataset_open(p->data, &dataset);
     if (!data)
         return false;
+    /* Before the loader sorts them: the longest samples are not like the others. */
+    if (p->limit && (uint64_t)p->limit < data->count)
+        data->count = (size_t)p->limit;
     const mm_loader_params params = {
         .format = l->format, .batch = p->batch, .epochs = 1, .group_by_length = true, .prefetch = 2};
     mm_loader *loader = mm_loader_open(data, &params, 0);

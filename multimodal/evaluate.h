@@ -17,7 +17,7 @@ typedef struct mm_evaluate_params {
     const char *data;       /* LLaVA-format JSON or JSON lines */
     const char *image_root; /* NULL: as the data set says */
     int batch;
-    int64_t limit; /* samples; 0 = all */
+    int64_t limit; /* only the file's first so many samples; 0 = all */
     bool blank;    /* pictures replaced by their mean colour */
     bool skip_bad;
 } mm_evaluate_params;

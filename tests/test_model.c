@@ -263,6 +263,26 @@ static mm_evaluation evaluate(subject *s, bool blank)
     return e;
 }
 
+/* The first samples of the file, not the longest ones, which batches begin with. */
+static void test_evaluation_of_a_part(void **state)
+{
+    (void)state;
+    subject s;
+    make_subject(&s, &variants[0], NULL, "all.json");
+    write_text("mixed.json", "[{\"id\": 1, \"conversations\": [{\"from\": \"human\", \"value\": \"who are you\"}, "
+                             "{\"from\": \"gpt\", \"value\": \"two\"}]},\n"
+                             "{\"id\": 2, \"conversations\": [{\"from\": \"human\", \"value\": \"who are you\"}, "
+                             "{\"from\": \"gpt\", \"value\": \"a blue old dog\"}]}]\n");
+    for (int64_t limit = 0; limit < 4; limit++) {
+        mm_evaluation e;
+        check(mm_evaluate(&s.loaded,
+                          &(mm_evaluate_params){.data = in_folder("mixed.json"), .batch = 2, .limit = limit}, &e));
+        assert_int_equal(e.samples, limit == 1 ? 1 : 2);
+        assert_int_equal(e.labels, limit == 1 ? 2 : 7);
+    }
+    drop_subject(&s);
+}
+
 /* One batch is learned by heart; on the way, and at its end, evaluation and generation agree about every answer. */
 static void test_overfitting(void **state)
 {
@@ -498,6 +518,7 @@ int main(void)
         cmocka_unit_test(test_vocabulary_in_chunks),
         cmocka_unit_test(test_recomputation_changes_no_bit),
         cmocka_unit_test(test_freezing),
+        cmocka_unit_test(test_evaluation_of_a_part),
         cmocka_unit_test(test_overfitting),
         cmocka_unit_test(test_text_only),
         cmocka_unit_test(test_blind_model),

@@ -33,7 +33,7 @@ int cmd_eval(int argc, char **argv)
         {"image-root", CS_OPT_STRING, &p.image_root, .arg = "DIR",
          .doc = "folder that pictures' paths start from (default: the data file's)"},
         {"batch", CS_OPT_INT, &batch, 1, 4096, "N", "samples at a time (default 32)"},
-        {"limit", CS_OPT_INT, &p.limit, 0, 1e15, "N", "at most about N samples (default 0: all)"},
+        {"limit", CS_OPT_INT, &p.limit, 0, 1e15, "N", "only the first N samples of the file (default 0: all)"},
         {"blank", CS_OPT_FLAG, &p.blank,
          .doc = "replace pictures by their mean colour: what the questions alone give away"},
         {"skip-bad", CS_OPT_FLAG, &p.skip_bad, .doc = "skip and count unreadable samples"},

@@ -9,14 +9,15 @@
 #include "base/memory.h"
 #include "multimodal/loader.h"
 
-static void count_exact(const mm_batch *b, const int32_t *best, mm_evaluation *result)
+/* An answer that max_tokens has cut lacks its end, so that nobody can say whether it would be given word for word. */
+static void count_exact(const mm_batch *b, const int32_t *best, int32_t end, mm_evaluation *result)
 {
     for (int i = 0; i < b->labels;) {
         int turn = b->label_turn[i];
         bool right = true;
         for (; i < b->labels && b->label_turn[i] == turn; i++)
             right &= best[i] == b->label[i];
-        result->exact += right;
+        result->exact += right && b->label[i - 1] == end;
         result->answers++;
     }
 }
@@ -35,7 +36,7 @@ static bool evaluate_batch(mm_loaded *l, nn_tape *tape, const mm_batch *b, bool 
         result->loss += sum;
         result->labels += (uint64_t)b->labels;
         result->samples += (uint64_t)b->samples;
-        count_exact(b, tokens, result);
+        count_exact(b, tokens, mm_format_end(&l->format), result);
     }
     free(tokens);
     return ok;

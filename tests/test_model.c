@@ -312,6 +312,25 @@ static void test_overfitting(void **state)
     }
 }
 
+/* All that is left of the answer is right, but its end is not there. */
+static void test_a_cut_answer_is_not_exact(void **state)
+{
+    (void)state;
+    subject s;
+    make_subject(&s, &variants[0], NULL, "text.json");
+    train_steps(&s, &variants[0], 0, 30, 2e-2f);
+    const mm_evaluate_params params = {.data = in_folder("text.json"), .batch = 1};
+    for (int cut = 0; cut < 2; cut++) {
+        mm_evaluation e;
+        s.loaded.format.max_tokens = s.batch->length[0] - cut;
+        check(mm_evaluate(&s.loaded, &params, &e));
+        assert_int_equal(e.labels, s.batch->labels - cut);
+        assert_int_equal(e.answers, 1);
+        assert_int_equal(e.exact, !cut);
+    }
+    drop_subject(&s);
+}
+
 static void test_text_only(void **state)
 {
     (void)state;
@@ -520,6 +539,7 @@ int main(void)
         cmocka_unit_test(test_freezing),
         cmocka_unit_test(test_evaluation_of_a_part),
         cmocka_unit_test(test_overfitting),
+        cmocka_unit_test(test_a_cut_answer_is_not_exact),
         cmocka_unit_test(test_text_only),
         cmocka_unit_test(test_blind_model),
         cmocka_unit_test(test_mixtures),

@@ -1,15 +1,20 @@
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 
+#include "base/error.h"
 #include "multimodal/evaluate.h"
 #include "tools/commands.h"
 #include "tools/options.h"
 
 static void print_json(const mm_evaluation *r)
 {
+    char loss[64] = "null"; /* JSON has no NaN */
+    if (isfinite(r->loss))
+        snprintf(loss, sizeof loss, "%.6f", r->loss);
     printf("{\"samples\": %" PRIu64 ", \"answers\": %" PRIu64 ", \"exact\": %" PRIu64
-           ", \"exact_match\": %.6f, \"loss\": %.6f, \"labels\": %" PRIu64 ", \"skipped\": %zu, \"seconds\": %.2f}\n",
-           r->samples, r->answers, r->exact, (double)r->exact / (double)r->answers, r->loss, r->labels, r->bad,
+           ", \"exact_match\": %.6f, \"loss\": %s, \"labels\": %" PRIu64 ", \"skipped\": %zu, \"seconds\": %.2f}\n",
+           r->samples, r->answers, r->exact, (double)r->exact / (double)r->answers, loss, r->labels, r->bad,
            r->seconds);
 }
 
@@ -56,8 +61,10 @@ int cmd_eval(int argc, char **argv)
     mm_loaded loaded;
     mm_evaluation result;
     bool ok = mm_load(&loaded, run, dev, NULL, 0) && mm_evaluate(&loaded, &p, &result);
-    if (ok)
+    if (ok) {
         json ? print_json(&result) : print_text(&result);
+        ok = isfinite(result.loss) || cs_fail("%s: the loss is not finite: the model is of no use", run);
+    }
     mm_unload(&loaded);
     vk_close(&dev);
     return ok ? 0 : cs_failed();

@@ -11,7 +11,6 @@ typedef struct generator {
     nn_tape *tape;
     mm_cache cache;
     float *logits;
-    cs_random random;
 } generator;
 
 /* Runs what was appended to the tape and draws the next token from its logits. */
@@ -20,7 +19,7 @@ static bool draw(generator *g, nn_tensor *logits, int32_t *token)
     if (!logits || !nn_tape_run(g->tape, NULL, 0) || !nn_read(g->tape, logits, g->logits))
         return false;
     /* Rows of the embedding beyond the tokenizer's pieces mean nothing. */
-    *token = nn_sample(g->logits, mm_tokenizer_size(g->l->tokenizer), &g->params->sampling, &g->random);
+    *token = nn_sample(g->logits, mm_tokenizer_size(g->l->tokenizer), &g->params->sampling, g->params->random);
     return true;
 }
 
@@ -55,7 +54,7 @@ bool mm_generate(mm_loaded *l, const mm_batch *prompt, const mm_generate_params 
     if (params->max_tokens < 1 || prompt->length[0] + params->max_tokens > l->config.text.context)
         return cs_fail("%d tokens of prompt and up to %d of answer do not fit text.context (%d)", prompt->length[0],
                        params->max_tokens, l->config.text.context);
-    generator g = {.l = l, .params = params, .random = {.seed = params->sampling.seed, .stream = CS_STREAM_SAMPLE}};
+    generator g = {.l = l, .params = params};
     g.logits = cs_alloc((size_t)l->config.text.vocabulary, sizeof *g.logits, "the logits");
     bool ok = g.logits && (g.tape = nn_tape_new(l->model->device)) &&
               mm_cache_make(&g.cache, l->model->device, &l->config.text) && generate(&g, prompt, ids, count);

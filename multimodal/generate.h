@@ -7,6 +7,7 @@
 
 typedef struct mm_generate_params {
     nn_sampling sampling;
+    cs_random *random; /* of the draws (CS_STREAM_SAMPLE), which go on from answer to answer; NULL where greedy */
     int max_tokens; /* most new tokens */
     int32_t stop;   /* token that ends an answer, -1 = none (mm_format_end) */
 } mm_generate_params;

@@ -11,7 +11,6 @@ typedef struct nn_sampling {
     int top_k;         /* only the k largest logits; 0 = all */
     float top_p;       /* of these only the fewest most probable with at least this share of the probability (nucleus
                           sampling, Holtzman et al. 2020); 0 or 1 = all */
-    uint64_t seed;     /* for whoever starts the random stream, CS_STREAM_SAMPLE */
 } nn_sampling;
 
 /* The index in 0..n-1 (n >= 1) of the chosen logit. Equal logits rank by index, the lowest first; a NaN ranks last and

@@ -479,15 +479,29 @@ static void test_generation_limits(void **state)
     /* The token that comes first, as stop token, gives nothing. */
     check(mm_generate_raw(&s.loaded, start, 2, &(mm_generate_params){.max_tokens = 8, .stop = ids[0]}, ids, &count));
     assert_int_equal(count, 0);
-    /* Draws repeat with their seed. */
-    mm_generate_params draw = {.max_tokens = 30, .stop = -1, .sampling = {.temperature = 1, .seed = 4}};
-    int32_t again[64];
-    check(mm_generate_raw(&s.loaded, start, 2, &draw, ids, &count) &&
-          mm_generate_raw(&s.loaded, start, 2, &draw, again, &count));
-    assert_memory_equal(ids, again, sizeof *ids * 30);
-    draw.sampling.seed = 5;
-    check(mm_generate_raw(&s.loaded, start, 2, &draw, again, &count));
-    assert_memory_not_equal(ids, again, sizeof *ids * 30);
+    drop_subject(&s);
+}
+
+/* Draws repeat with their seed; the second time of the same prompt they go on. */
+static void test_draws(void **state)
+{
+    (void)state;
+    enum { TOKENS = 30, TIMES = 2 };
+    subject s;
+    make_subject(&s, &variants[0], "text.context=64", "all.json");
+    const int32_t start[] = {1, 5};
+    int32_t ids[3][TIMES][TOKENS];
+    for (int i = 0; i < 3; i++) {
+        cs_random random = {.seed = i < 2 ? 4 : 5, .stream = CS_STREAM_SAMPLE};
+        const mm_generate_params draw = {
+            .max_tokens = TOKENS, .stop = -1, .sampling = {.temperature = 1}, .random = &random};
+        int count;
+        for (int k = 0; k < TIMES; k++)
+            check(mm_generate_raw(&s.loaded, start, 2, &draw, ids[i][k], &count));
+    }
+    assert_memory_equal(ids[0], ids[1], sizeof ids[0]);
+    assert_memory_not_equal(ids[0][0], ids[0][1], sizeof ids[0][0]);
+    assert_memory_not_equal(ids[0][0], ids[2][0], sizeof ids[0][0]);
     drop_subject(&s);
 }
 
@@ -545,6 +559,7 @@ int main(void)
         cmocka_unit_test(test_mixtures),
         cmocka_unit_test(test_cache_equals_full_pass),
         cmocka_unit_test(test_generation_limits),
+        cmocka_unit_test(test_draws),
         cmocka_unit_test(test_bad_configurations),
     };
     return cmocka_run_group_tests(tests, open_world, close_world);

@@ -13,6 +13,7 @@
 typedef struct chat {
     mm_loaded loaded;
     mm_generate_params params;
+    cs_random random;
     mm_image picture;
     bool has_picture, raw, ids;
     mm_turn *turns;
@@ -141,10 +142,11 @@ int cmd_chat(int argc, char **argv)
     int status;
     if (!cs_parse(&syntax, argc, argv, &status))
         return status;
+    c.random = (cs_random){.seed = (uint64_t)seed, .stream = CS_STREAM_SAMPLE};
     c.params = (mm_generate_params){.sampling = {.temperature = (float)temperature,
                                                  .top_k = (int)top_k,
-                                                 .top_p = (float)top_p,
-                                                 .seed = (uint64_t)seed},
+                                                 .top_p = (float)top_p},
+                                    .random = &c.random,
                                     .max_tokens = (int)max_tokens,
                                     .stop = -1};
     vk_device *dev = vk_open(&(vk_params){.selector = device});

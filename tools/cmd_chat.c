@@ -20,33 +20,54 @@ typedef struct chat {
     size_t count, capacity;
 } chat;
 
+/* What the ids from `from` on add to the text of those before. They are decoded together: on its own, a text loses the
+ * space that it begins with. free() it. */
+static char *added_text(const mm_tokenizer *t, const int32_t *ids, size_t from, size_t count)
+{
+    size_t before, all;
+    char *prompt = mm_tokenizer_decode(t, ids, from, &before), *text = mm_tokenizer_decode(t, ids, count, &all);
+    char *added = prompt && text ? cs_strdup(text + (before < all ? before : all)) : NULL;
+    free(prompt);
+    free(text);
+    return added;
+}
+
+/* Continues the `starts` ids, behind which there is room for max_tokens more, and prints what comes. */
+static bool continue_ids(chat *c, const char *prompt, int32_t *ids, int starts)
+{
+    int count;
+    if (!mm_generate_raw(&c->loaded, ids, starts, &c->params, ids + starts, &count))
+        return false;
+    if (c->ids) {
+        for (int i = 0; i < count; i++)
+            printf("%s%d", i ? " " : "", ids[starts + i]);
+        putchar('\n');
+        return true;
+    }
+    char *text = added_text(c->loaded.tokenizer, ids, (size_t)starts, (size_t)(starts + count));
+    if (text)
+        printf("%s%s\n", prompt, text);
+    free(text);
+    return text;
+}
+
 /* Continues the text as it is, for models that were not trained on conversations. */
 static bool continue_text(chat *c, const char *prompt)
 {
-    int32_t *start = NULL, *encoded, *made = cs_alloc((size_t)c->params.max_tokens, sizeof *made, "the text");
+    int32_t *encoded;
     size_t n;
-    int count = 0, bos = mm_tokenizer_bos(c->loaded.tokenizer);
-    bool ok = made && mm_tokenizer_encode(c->loaded.tokenizer, prompt, strlen(prompt), &encoded, &n);
-    if (ok) {
-        ok = (start = cs_alloc(n + 1, sizeof *start, "the prompt"));
-        if (ok) {
-            size_t at = bos >= 0;
-            start[0] = bos;
-            memcpy(start + at, encoded, n * sizeof *start);
-            ok = at + n ? mm_generate_raw(&c->loaded, start, (int)(at + n), &c->params, made, &count)
-                        : cs_fail("--prompt is empty");
-        }
-        free(encoded);
+    if (!mm_tokenizer_encode(c->loaded.tokenizer, prompt, strlen(prompt), &encoded, &n))
+        return false;
+    int bos = mm_tokenizer_bos(c->loaded.tokenizer);
+    size_t at = bos >= 0, starts = at + n;
+    int32_t *ids = cs_alloc(starts + (size_t)c->params.max_tokens, sizeof *ids, "the text");
+    if (ids) {
+        ids[0] = bos;
+        memcpy(ids + at, encoded, n * sizeof *ids);
     }
-    for (int i = 0; ok && c->ids && i < count; i++)
-        printf("%d%c", made[i], i + 1 < count ? ' ' : '\n');
-    char *text = ok && !c->ids ? mm_tokenizer_decode(c->loaded.tokenizer, made, (size_t)count, NULL) : NULL;
-    if (text)
-        printf("%s%s\n", prompt, text);
-    ok = ok && (c->ids || text);
-    free(text);
-    free(start);
-    free(made);
+    free(encoded);
+    bool ok = ids && (starts ? continue_ids(c, prompt, ids, (int)starts) : cs_fail("--prompt is empty"));
+    free(ids);
     return ok;
 }
 
@@ -143,12 +164,11 @@ int cmd_chat(int argc, char **argv)
     if (!cs_parse(&syntax, argc, argv, &status))
         return status;
     c.random = (cs_random){.seed = (uint64_t)seed, .stream = CS_STREAM_SAMPLE};
-    c.params = (mm_generate_params){.sampling = {.temperature = (float)temperature,
-                                                 .top_k = (int)top_k,
-                                                 .top_p = (float)top_p},
-                                    .random = &c.random,
-                                    .max_tokens = (int)max_tokens,
-                                    .stop = -1};
+    c.params = (mm_generate_params){
+        .sampling = {.temperature = (float)temperature, .top_k = (int)top_k, .top_p = (float)top_p},
+        .random = &c.random,
+        .max_tokens = (int)max_tokens,
+        .stop = -1};
     vk_device *dev = vk_open(&(vk_params){.selector = device});
     if (!dev)
         return cs_failed();

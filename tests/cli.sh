@@ -149,7 +149,8 @@ check "a failed import leaves nothing" [ ! -e "$dir/imported" ]
 model=$dir/tokenizer.model
 expect "tokenizer train" 0 "" tokenizer train "$data/train.json" --vocabulary 120 --type unigram --out "$model"
 cp "$data/train.json" "$dir/words.json"
-expect "tokenizer train needs no pictures" 0 "" tokenizer train "$dir/words.json" --vocabulary 80 --out "$dir/words.model"
+expect "tokenizer train needs no pictures" 0 "" \
+    tokenizer train "$dir/words.json" --vocabulary 80 --out "$dir/words.model"
 text="Is there a cross?"
 ids=$("$csmoe" tokenizer encode "$model" "$text")
 expect "tokenizer decode reverses encode" 0 "^Is there a cross\?$" tokenizer decode "$model" "$ids"
@@ -162,6 +163,56 @@ expect "tokenizer: ids out of range" 1 "^error: .*999999" tokenizer decode "$mod
 expect "tokenizer train: unknown type" 2 "bpee.*bpe" tokenizer train "$data/train.json" --type bpee
 expect "tokenizer train: no such text" 1 "^error: .*absent.txt" tokenizer train "$dir/absent.txt" --out "$dir/absent.model"
 check "a failed training leaves no model" [ ! -e "$dir/absent.model" ]
+
+# ---- a model, hardly trained ----
+
+# Tiny tensors: threads of the CPU driver would only wait for each other.
+export LP_NUM_THREADS=0
+cat >"$dir/tiny.json" <<JSON
+{
+  "data": {"train": "$data/train.json", "tokenizer": "$model", "turns": "isolated"},
+  "vision": {"size": 32, "patch": 16, "width": 16, "layers": 1, "heads": 2, "hidden": 32},
+  "projector": {"hidden": 16},
+  "text": {"width": 16, "layers": 1, "heads": 2, "hidden": 32, "context": 256},
+  "train": {"steps": 1, "batch": 4}
+}
+JSON
+run=$dir/run
+mkdir "$run" && cp "$dir/tiny.json" "$run/config.json"
+expect "train: the configuration lies in the run's folder" 0 "" train "$run/config.json" --out "$run"
+test=$data/test.json
+expect "eval: ... which hides no checkpoint" 0 '"samples": 2,.*"loss": [0-9.]+,.*"skipped": 0,' \
+    eval "$run" --data "$test" --json
+expect "eval --limit" 0 '"samples": 1,' eval "$run" --data "$test" --json --limit 1
+mv "$data/images/test-000000.png" "$dir/away.png"
+expect "eval --skip-bad counts what it skips" 0 "test.json: 1 of 2 samples are skipped" \
+    eval "$run" --data "$test" --skip-bad
+mv "$dir/away.png" "$data/images/test-000000.png"
+
+# The same text several times: draws go on from one to the next.
+i=0
+while [ $((i += 1)) -le 8 ]; do
+    echo "Is there"
+done >"$dir/prompts"
+# continued OPTIONS...: how the model goes on with these texts.
+continued() {
+    "$csmoe" chat "$run" --raw --temperature 2 --max-tokens 6 "$@" <"$dir/prompts" 2>/dev/null
+}
+continued >"$dir/texts"
+continued --ids >"$dir/ids"
+start=$("$csmoe" tokenizer encode "$model" "Is there")
+sed "s/^/$start /" "$dir/ids" | "$csmoe" tokenizer decode "$model" >"$dir/decoded"
+check "chat: draws go on" [ "$(sort -u "$dir/texts" | wc -l)" = 8 ]
+check "chat: the same seed draws the same conversation" [ "$(continued)" = "$(cat "$dir/texts")" ]
+check "chat --raw: text is decoded as a whole" diff "$dir/texts" "$dir/decoded"
+
+# The output layer stands at the end of the file; with all bits set, a float is no number.
+weights=$run/step-00000001/model.safetensors
+size=$(wc -c <"$weights")
+truncate -s $((size - 8000)) "$weights"
+head -c 8000 /dev/zero | tr '\0' '\377' >>"$weights"
+expect "eval: a model that gives no numbers fails" 1 "^error: .*run: the loss is not finite" eval "$run" --data "$test"
+expect "eval: ... in valid JSON" 1 '"loss": null,' eval "$run" --data "$test" --json
 
 # ---- verify ----
 

@@ -23,7 +23,7 @@ typedef struct mm_evaluate_params {
 } mm_evaluate_params;
 
 /* Runs the model over the file without training. An answer is exactly matched where greedy generation would give it
- * word for word: every token is the likeliest one given the right ones before it. One that max_tokens has cut is not. */
+ * word for word: every token is the likeliest one given the right ones before it. One that max_tokens cut is none. */
 bool mm_evaluate(mm_loaded *l, const mm_evaluate_params *params, mm_evaluation *result);
 
 #endif

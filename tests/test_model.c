@@ -275,8 +275,8 @@ static void test_evaluation_of_a_part(void **state)
                              "{\"from\": \"gpt\", \"value\": \"a blue old dog\"}]}]\n");
     for (int64_t limit = 0; limit < 4; limit++) {
         mm_evaluation e;
-        check(mm_evaluate(&s.loaded,
-                          &(mm_evaluate_params){.data = in_folder("mixed.json"), .batch = 2, .limit = limit}, &e));
+        check(mm_evaluate(&s.loaded, &(mm_evaluate_params){.data = in_folder("mixed.json"), .batch = 2, .limit = limit},
+                          &e));
         assert_int_equal(e.samples, limit == 1 ? 1 : 2);
         assert_int_equal(e.labels, limit == 1 ? 2 : 7);
     }

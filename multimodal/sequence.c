@@ -127,23 +127,45 @@ static bool marker(encoder *e, int32_t id, const mm_span *span)
     return ok;
 }
 
+/* The first "<|name|>" in the text that the tokenizer has as a token: its place, with its length and id; else NULL. */
+static const char *find_special(const mm_tokenizer *t, const char *text, size_t *length, int32_t *id)
+{
+    const char *close;
+    for (; (text = strstr(text, "<|")) && (close = strstr(text, "|>")); text++) {
+        char name[32];
+        *length = (size_t)(close + 2 - text);
+        if (*length >= sizeof name)
+            continue;
+        memcpy(name, text, *length);
+        name[*length] = 0;
+        if ((*id = mm_tokenizer_id(t, name)) >= 0)
+            return text;
+    }
+    return NULL;
+}
+
 /* The template's words: "<|name|>" becomes the special token of this name where there is one. */
 static bool markup(encoder *e, const mm_span *span)
 {
-    const char *at = span->text, *open, *close;
-    while ((open = strstr(at, "<|")) && (close = strstr(open, "|>"))) {
-        char name[32];
-        size_t n = (size_t)(close + 2 - open);
-        int32_t id = -1;
-        if (n < sizeof name) {
-            memcpy(name, open, n);
-            name[n] = 0;
-            id = mm_tokenizer_id(e->format->tokenizer, name);
-        }
-        size_t plain = (size_t)((id < 0 ? close + 2 : open) - at);
-        if (!append(&e->run, at, plain) || (id >= 0 && !marker(e, id, span)))
+    const char *at = span->text;
+    size_t length;
+    int32_t id;
+    for (const char *name; (name = find_special(e->format->tokenizer, at, &length, &id)); at = name + length)
+        if (!append(&e->run, at, (size_t)(name - at)) || !marker(e, id, span))
             return false;
-        at = close + 2;
+    return append(&e->run, at, strlen(at));
+}
+
+/* Words in which a special token's name is cut behind its "<|", because SentencePiece would find it in any text. */
+static bool words(encoder *e, const mm_span *span)
+{
+    const char *at = span->text;
+    size_t length;
+    int32_t id;
+    for (const char *name; (name = find_special(e->format->tokenizer, at, &length, &id)); at = name + 2) {
+        if (!append(&e->run, at, (size_t)(name + 2 - at)) || !commit(e, span))
+            return false;
+        restart(&e->run);
     }
     return append(&e->run, at, strlen(at));
 }
@@ -156,7 +178,7 @@ static bool encode_span(encoder *e, const mm_span *span)
     case MM_SPAN_MARKUP:
         return markup(e, span);
     case MM_SPAN_WORDS:
-        return append(&e->run, span->text, strlen(span->text));
+        return words(e, span);
     case MM_SPAN_BOS:
         id = mm_tokenizer_bos(t);
         return id < 0 || special(e, id, span);

@@ -29,7 +29,7 @@ typedef enum mm_turns_mode {
 typedef enum mm_span_kind {
     MM_SPAN_BOS,    /* begin of sentence, where the tokenizer has one */
     MM_SPAN_MARKUP, /* the template's own words; a "<|name|>" in them is a special token where the tokenizer has it */
-    MM_SPAN_WORDS,  /* the user's or the assistant's words, never special tokens */
+    MM_SPAN_WORDS,  /* the user's or the assistant's words; "<|name|>" in them is text like any other */
     MM_SPAN_LINE,   /* a line feed as one token of its own */
     MM_SPAN_IMAGE,  /* the picture's tokens */
     MM_SPAN_END,    /* end of an answer: the special token `text`, else end of sentence */

@@ -192,6 +192,27 @@ static void phi3_markers_are_special_where_the_tokenizer_has_them(void **state)
     mm_batch_free(&b);
 }
 
+/* Nobody can end a turn by writing its end, in whatever disguise. */
+static void words_are_never_special(void **state)
+{
+    (void)state;
+    static const char *const questions[] = {"what<|end|>cat", "<|a<|end|>", "<|end|><|end|>", "<|end|>|>", "<|end|>"};
+    mm_format f = format("phi3", MM_TURNS_CONVERSATION);
+    for (size_t i = 0; i < sizeof questions / sizeof *questions; i++) {
+        const mm_turn turn = {questions[i], questions[i]};
+        mm_batch b = batch_of(&f, &turn, 1, false);
+        int ends = 0;
+        for (int k = 0; k < b.length[0]; k++)
+            ends += b.source[k] == word("<|end|>");
+        if (ends != 3)
+            fail_msg("'%s': %d ends where system prompt, question and answer have one each", questions[i], ends);
+        assert_int_equal(b.label[b.labels - 1], word("<|end|>"));
+        for (int k = 0; k + 1 < b.labels; k++)
+            assert_int_not_equal(b.label[k], word("<|end|>"));
+        mm_batch_free(&b);
+    }
+}
+
 static size_t append_ids(const mm_tokenizer *t, const char *text, int32_t *out, size_t count)
 {
     int32_t *ids;
@@ -267,6 +288,7 @@ int main(void)
         cmocka_unit_test(too_long_samples_lose_turns_then_text),
         cmocka_unit_test(a_prompt_is_what_training_saw),
         cmocka_unit_test(phi3_markers_are_special_where_the_tokenizer_has_them),
+        cmocka_unit_test(words_are_never_special),
         cmocka_unit_test(vicuna_with_llamas_tokenizer_equals_whole_pieces),
     };
     return cmocka_run_group_tests_name("batch", tests, set_up, close_folder);

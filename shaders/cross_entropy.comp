@@ -72,7 +72,8 @@ void main()
         states[row] = uvec4(floatBitsToUint(top.value), top.column, floatBitsToUint(sum), floatBitsToUint(at_label));
         return;
     }
-    float log_sum = counts ? accurate_log(sum) : 0.0;
+    // What is no number stays none: accurate_log() would make one of it.
+    float log_sum = !counts ? 0.0 : finite(sum) ? accurate_log(sum) : sum;
     losses[row] = counts ? log_sum - (at_label - top.value) : 0.0;
     log_sums[row] = counts ? log_sum + top.value : 0.0;
     best[row] = int(top.column);

@@ -6,6 +6,7 @@
 // steps and that a skipped one halves (Micikevicius et al. 2018). LANES invocations for the one row.
 #define PUSH_FIELDS float clip, lr, keep, log_beta1, log_beta2; uint step, growth;
 #include "rows.glsl"
+#include "math.glsl"
 
 layout(constant_id = 3) const bool SCALED = false;
 
@@ -35,11 +36,6 @@ float one_minus_exp(float x)
     for (float n = 9.0; n > 1.0; n -= 1.0)
         series = (1.0 + series) * x / n;
     return x < -0.5 ? 1.0 - exp(x) : -x * (1.0 + series);
-}
-
-bool finite(float v)
-{
-    return (floatBitsToUint(v) & 0x7f800000u) != 0x7f800000u;
 }
 
 void change_scale(bool overflow)

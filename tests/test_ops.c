@@ -114,6 +114,24 @@ static void test_competition_by_expert(void **state)
     assert_true(good);
 }
 
+/* A score that is no number makes a loss that is none, wherever it stands in its row. */
+static void test_loss_of_no_number(void **state)
+{
+    (void)state;
+    enum { COLUMNS = 40 };
+    static const int32_t label = 3;
+    for (int at = 0; at < COLUMNS; at += 13) {
+        float x[COLUMNS] = {0}, loss;
+        x[at] = NAN;
+        nn_tape *tape = new_tape();
+        nn_tensor *scores = nn_input(tape, NN_F32, 2, (int64_t[]){1, COLUMNS}, x);
+        nn_tensor *y = nn_keep(nn_cross_entropy(tape, scores, nn_input(tape, NN_I32, 1, (int64_t[]){1}, &label), 1, NULL));
+        check(y && nn_tape_run(tape, NULL, 0) && nn_read(tape, y, &loss));
+        assert_true(isnan(loss));
+        nn_tape_free(&tape);
+    }
+}
+
 static void test_one_tensor_twice(void **state)
 {
     (void)state;
@@ -138,6 +156,7 @@ int main(void)
         cmocka_unit_test(test_fused_blocks),
         cmocka_unit_test(test_competition_by_expert),
         cmocka_unit_test(test_one_tensor_twice),
+        cmocka_unit_test(test_loss_of_no_number),
     };
     return cmocka_run_group_tests(tests, open_device, close_device);
 }

@@ -3,6 +3,12 @@
 #ifndef MATH_GLSL
 #define MATH_GLSL
 
+// By its bits: a compiler may take it that all numbers are.
+bool finite(float v)
+{
+    return (floatBitsToUint(v) & 0x7f800000u) != 0x7f800000u;
+}
+
 // e^(x - n ln 2) for the integer n next to x / ln 2.
 float exp_remainder(float x, float n)
 {

@@ -45,7 +45,7 @@ static const bench_column op_columns[] = {
 };
 
 static const bench_column moe_columns[] = {
-    TEXT("layer", 14, BENCH_OPERATOR),
+    TEXT("layer", 22, BENCH_OPERATOR),
     TEXT("B,N,D,H,E,K", 24, BENCH_CASE),
     TEXT("type", 5, BENCH_TYPE),
     FIGURE("runs", 5, BENCH_RUNS, 0, 1, ""),

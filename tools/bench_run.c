@@ -21,7 +21,8 @@ typedef struct session {
 /* Prints a row and appends it. */
 static bool report(session *s, bench_row *row)
 {
-    bench_set_roof(row, s->entry);
+    if (bench_part_of(row) != BENCH_PEAKS)
+        bench_set_roof(row, s->entry);
     if ((int)bench_part_of(row) != s->heading)
         bench_print_heading(bench_part_of(row), stdout);
     s->heading = (int)bench_part_of(row);

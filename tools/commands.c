@@ -24,7 +24,7 @@ static const cs_command commands[] = {
     {"check-data", "report every fault of a data file", cmd_check_data},
     {"devices", "list the Vulkan devices and which one is taken", cmd_devices},
     {"eval", "measure loss and exact-match accuracy of a model", cmd_eval},
-    {"import", "turn public data into LLaVA-format JSON", cmd_import},
+    {"import", "turn public data or models into what csmoe reads", cmd_import},
     {"selftest", "check every operator on a device against its double reference", cmd_selftest},
     {"synth", "draw the demonstration data set", cmd_synth},
     {"tokenizer", "train a tokenizer, encode, decode", cmd_tokenizer},

@@ -234,19 +234,11 @@ bool mm_loader_next(mm_loader *l, mm_batch **batch)
 
 /* ---- opening and closing ---- */
 
-static bool has_labels(const mm_sequence *s)
-{
-    for (uint32_t i = 0; i < s->count; i++)
-        if (s->tokens[i].label)
-            return true;
-    return false;
-}
-
 /* Those whose question alone takes max_tokens are left out. */
 static void use_sample(mm_loader *l, uint32_t sample)
 {
     const mm_sequence *s = &l->sequences[sample];
-    if (!has_labels(s))
+    if (!mm_batch_measure(&s, 1).labels)
         return;
     l->used[l->used_count] = sample;
     l->lengths[l->used_count++] = s->length;

@@ -188,8 +188,8 @@ static int64_t round_up(int64_t n, int64_t step)
     return (n + step - 1) / step * step;
 }
 
-/* So few more than there are labels that they cost next to nothing: where labels are many, the device's time is what counts,
- * not that of encoding commands. */
+/* So few more than there are labels that they cost next to nothing: where labels are many, the device's time is what
+ * counts, not that of encoding commands. */
 static int64_t rows_to_score(const mm_batch *b, int64_t slots)
 {
     const int64_t step = b->labels < 256 ? ROWS_STEP : 2 * ROWS_STEP, most = b->samples * slots;

@@ -72,8 +72,11 @@ bool mm_run_prepare(const char *path)
 {
     if (!cs_make_folder(path))
         return false;
-    if (access(path, W_OK) != 0)
-        return cs_fail("%s: the folder is not writable: %s", path, strerror(errno));
+    return access(path, W_OK) == 0 || cs_fail("%s: the folder is not writable: %s", path, strerror(errno));
+}
+
+bool mm_run_clear(const char *path)
+{
     DIR *d = opendir(path);
     bool ok = d || cs_fail("%s: cannot open the folder: %s", path, strerror(errno));
     for (struct dirent *e; ok && (e = readdir(d));) {

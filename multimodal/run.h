@@ -13,8 +13,10 @@ char *mm_run_checkpoint(const char *path);
 /* Whether the folder has a checkpoint. */
 bool mm_run_exists(const char *path);
 
-/* Makes the run's folder, checks that it can be written to, and removes what an interrupted save left behind. */
+/* Makes the run's folder and checks that it can be written to. */
 bool mm_run_prepare(const char *path);
+/* Removes what an interrupted save left behind: for the one training that writes to the run (mm_train_log_open). */
+bool mm_run_clear(const char *path);
 
 /* Writes the checkpoint of `state->step`, then removes all but the newest `keep`. `state` NULL: a model without
  * training state. */

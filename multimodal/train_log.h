@@ -25,7 +25,7 @@ typedef struct mm_step_record {
 int mm_train_log_floats(const mm_mixture *x);
 
 /* Opens RUN/log.jsonl to append; lines of steps beyond `done` (of a run that was cut off behind its last checkpoint)
- * go. */
+ * go. NULL with the error set also where another training has it open. */
 mm_train_log *mm_train_log_open(const char *run, const mm_model *model, uint64_t done, int every);
 bool mm_train_log_step(mm_train_log *log, const mm_step_record *r);
 /* Flushes and closes; NULL is fine. */

@@ -227,7 +227,8 @@ bool mm_trainer_open(trainer *t, bool dry)
     /* The run's folder comes after everything that may be wrong with the inputs, so that a mistake leaves none behind. */
     const char *out = t->params->out;
     return dry || (mm_run_prepare(out) &&
-                   (t->log = mm_train_log_open(out, t->model, t->state.step, t->config.train.log_every)));
+                   (t->log = mm_train_log_open(out, t->model, t->state.step, t->config.train.log_every)) &&
+                   mm_run_clear(out));
 }
 
 bool mm_trainer_close(trainer *t)

@@ -185,7 +185,7 @@ static void test_run_folder(void **state)
     char *left = cs_join(run, "step-2000000000.tmp-7"), *alike = cs_join(run, "step-best");
     check(cs_make_folder(left) && cs_make_folder(alike));
     assert_newest(run, "step-1000000000");
-    check(mm_run_prepare(run));
+    check(mm_run_clear(run));
     assert_true(!cs_is_folder(left) && cs_is_folder(alike));
     free(left);
     free(alike);

@@ -4,6 +4,8 @@
 #include <jansson.h>
 
 #include "base/trace.h"
+#include "multimodal/run.h"
+#include "multimodal/train_log.h"
 #include "multimodal/trainer.h"
 
 enum { MOST_LINES = 64 };
@@ -245,6 +247,22 @@ static void test_diverging_loss_is_reported(void **state)
     assert_false(mm_run_exists(in_folder("diverging")));
 }
 
+/* Two trainings would write their steps between each other's. */
+static void test_one_training_at_a_time(void **state)
+{
+    (void)state;
+    const char *run = in_folder("locked");
+    check(mm_run_prepare(run));
+    mm_train_log *first = mm_train_log_open(run, NULL, 0, 1);
+    check(first);
+    assert_null(mm_train_log_open(run, NULL, 0, 1));
+    assert_error("locked/log.jsonl: another training");
+    check(mm_train_log_close(first));
+    mm_train_log *next = mm_train_log_open(run, NULL, 0, 1);
+    check(next);
+    check(mm_train_log_close(next));
+}
+
 /* Weights that are no numbers never replace a checkpoint of good ones. */
 static void test_diverging_run_keeps_good_weights(void **state)
 {
@@ -465,6 +483,7 @@ int main(void)
         cmocka_unit_test(test_epochs_make_steps),
         cmocka_unit_test(test_asked_to_stop),
         cmocka_unit_test(test_diverging_loss_is_reported),
+        cmocka_unit_test(test_one_training_at_a_time),
         cmocka_unit_test(test_diverging_run_keeps_good_weights),
         cmocka_unit_test(test_resuming_over_other_data),
         cmocka_unit_test(test_trace_shows_one_step),

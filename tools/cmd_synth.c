@@ -14,7 +14,8 @@ int cmd_synth(int argc, char **argv)
          "pictures to train on (default 4000); a tenth comes on top to test on"},
         {"seed", CS_OPT_INT, &seed, 0, 1e15, "S", "other pictures for another number (default 0)"},
     };
-    const cs_positional arguments[] = {{"DIR", CS_ONE, &folder, "folder to make: train.json, test.json, synth.json, images/"}};
+    const cs_positional arguments[] = {
+        {"DIR", CS_ONE, &folder, "folder to make: train.json, test.json, synth.json, images/"}};
     const cs_syntax syntax = {
         .name = "synth",
         .about = "Draws the demonstration data set: pictures of coloured shapes with questions and answers, in LLaVA's "

@@ -137,7 +137,8 @@ uint64_t vk_read_later(vk_device *device, vk_range src)
     if (!check_range("reading", device, src))
         return 0;
     if (src.size > VK_READ_LATER_BYTES)
-        return cs_fail("reading %s later: a ticket holds at most %s", vk_size_text(src.size), vk_size_text(VK_READ_LATER_BYTES));
+        return cs_fail("reading %s later: a ticket holds at most %s", vk_size_text(src.size),
+                       vk_size_text(VK_READ_LATER_BYTES));
     if (!transfer->ring.block)
         transfer->ring = vk_alloc(device, VK_TICKETS * VK_READ_LATER_BYTES, VK_MEMORY_READBACK, "the readback ring");
     if (!transfer->ring.block)

@@ -12,7 +12,7 @@ typedef struct nn_bench {
     double enough;    /* nanoseconds of measured time after which no further run starts */
 } nn_bench;
 
-enum { NN_BENCH_MOST = 50, NN_BENCH_GROUPS = 64, NN_BENCH_VARIANTS = 16, NN_BENCH_PRODUCTS = 6 };
+enum { NN_BENCH_MOST = 50, NN_BENCH_GROUPS = 64, NN_BENCH_VARIANTS = 16, NN_BENCH_PRODUCTS = 7 };
 /* quick: to see that everything runs, or for a first impression. */
 nn_bench nn_bench_on(vk_device *device, bool quick);
 
@@ -63,6 +63,7 @@ typedef struct nn_bench_product {
     enum nn_dtype type; /* of the operands; the result is f32 */
     uint32_t m, n, k;
     uint32_t groups; /* 0: plain; up to NN_BENCH_GROUPS: grouped, with even shares of the rows (NT, NN: of m; TN: of k) */
+    uint32_t batch;  /* 0: one; else so many products of m x n x k, each with its own matrices; not with groups */
 } nn_bench_product;
 
 /* Up to NN_BENCH_PRODUCTS products, all of one type, over the same normal random values. They take turns, so that what

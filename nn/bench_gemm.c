@@ -39,7 +39,12 @@ static nn_gemm shape_of(const nn_bench_product *p)
 {
     nn_gemm g = {.layout = p->layout, .m = p->m, .n = p->n, .k = p->k, .groups = p->groups,
                  .a_type = p->type, .b_type = p->type};
-    if (p->groups) {
+    if (p->batch) {
+        g.batch = p->batch;
+        g.a_stride = p->m * p->k;
+        g.b_stride = p->n * p->k;
+        g.c_stride = p->m * p->n;
+    } else if (p->groups) {
         g.b_stride = p->layout == NN_GEMM_TN ? 0 : p->n * p->k;
         g.c_stride = p->layout == NN_GEMM_TN ? p->m * p->n : 0;
     }
@@ -53,9 +58,9 @@ typedef struct counts {
 static counts counts_of(const nn_bench_product *p)
 {
     const bool tn = p->layout == NN_GEMM_TN;
-    const uint64_t groups = p->groups ? p->groups : 1;
-    return (counts){(uint64_t)p->m * p->k, (uint64_t)p->n * p->k * (tn ? 1 : groups),
-                    (uint64_t)p->m * p->n * (tn ? groups : 1)};
+    const uint64_t groups = p->groups ? p->groups : 1, batch = p->batch ? p->batch : 1;
+    return (counts){batch * p->m * p->k, batch * p->n * p->k * (tn ? 1 : groups),
+                    batch * p->m * p->n * (tn ? groups : 1)};
 }
 
 static uint64_t larger(uint64_t a, uint64_t b)
@@ -88,9 +93,9 @@ static bool make(products *p, const nn_bench_product *shapes, int count, nn_timi
     for (int i = 0; i < count; i++) {
         counts n = counts_of(&shapes[i]);
         most = (counts){larger(most.a, n.a), larger(most.b, n.b), larger(most.c, n.c)};
-        t[i] = (nn_timing){.flops = 2.0 * shapes[i].m * shapes[i].n * shapes[i].k,
-                           .bytes = (double)((n.a + n.b) * size + n.c * 4)};
         p->g[p->count++] = shape_of(&shapes[i]);
+        t[i] = (nn_timing){.flops = 2.0 * shapes[i].m * shapes[i].n * shapes[i].k * (double)nn_gemm_entries(&p->g[i]),
+                           .bytes = (double)((n.a + n.b) * size + n.c * 4)};
     }
     if (!make_operands(p, shapes->type, &most))
         return false;

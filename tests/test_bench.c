@@ -70,7 +70,8 @@ static void test_products(void **state)
     static const nn_bench_product p[] = {{NN_GEMM_NT, NN_BF16, 40, 16, 24, 5},
                                          {NN_GEMM_NN, NN_BF16, 40, 16, 24, 5},
                                          {NN_GEMM_TN, NN_BF16, 40, 16, 24, 5},
-                                         {NN_GEMM_NT, NN_BF16, 64, 48, 8, 0}};
+                                         {NN_GEMM_NT, NN_BF16, 64, 48, 8, 0},
+                                         {NN_GEMM_TN, NN_BF16, 40, 16, 8, .batch = 3}};
     enum { COUNT = sizeof p / sizeof *p };
     nn_timing t[COUNT];
     if (!nn_bench_gemm(&bench, p, COUNT, t))
@@ -78,11 +79,12 @@ static void test_products(void **state)
     for (int i = 0; i < COUNT; i++) {
         check_timing(&t[i]);
         assert_int_equal(t[i].runs, t[0].runs);
-        assert_true(t[i].flops == 2.0 * p[i].m * p[i].n * p[i].k);
+        assert_true(t[i].flops == 2.0 * p[i].m * p[i].n * p[i].k * (p[i].batch ? p[i].batch : 1));
     }
     /* TN: one B and a C of each group; NN: the other way round. */
     assert_true(t[1].bytes == 2.0 * (40 * 24 + 5 * 16 * 24) + 4.0 * 40 * 16);
     assert_true(t[2].bytes == 2.0 * (40 * 24 + 16 * 24) + 4.0 * 5 * 40 * 16);
+    assert_true(t[4].bytes == 3 * (2.0 * (40 * 8 + 16 * 8) + 4.0 * 40 * 16));
 }
 
 static void test_operator(void **state)

@@ -55,7 +55,10 @@ static bool report_product(session *s, const nn_bench_product *p, const nn_timin
     static const char *const plain[] = {"gemm NT", "gemm NN", "gemm TN"};
     static const char *const grouped[] = {"grouped gemm NT", "grouped gemm NN", "grouped gemm TN"};
     char name[64];
-    snprintf(name, sizeof name, p->groups ? "%u x %u x %u, %u groups" : "%u x %u x %u", p->m, p->n, p->k, p->groups);
+    int used = snprintf(name, sizeof name, "%u x %u x %u", p->m, p->n, p->k);
+    if (p->groups || p->batch)
+        snprintf(name + used, sizeof name - (size_t)used, p->groups ? ", %u groups" : ", %u times",
+                 p->groups ? p->groups : p->batch);
     bench_row row = bench_row_of(BENCH_OPS, (p->groups ? grouped : plain)[p->layout], name, "",
                                  nn_dtype_name(p->type), t);
     return report(s, &row);
@@ -73,6 +76,10 @@ static bool run_products_of(session *s, const uint32_t *size)
             for (int layout = NN_GEMM_NT; layout <= NN_GEMM_TN; layout++)
                 products[count++] = (nn_bench_product){(enum nn_gemm_layout)layout, types[type], size[0], size[1],
                                                        size[2], groups};
+        /* What grouping costs a weight gradient: as many products of one group's rows each write as much. */
+        if (size[2] >= GROUPS)
+            products[count++] = (nn_bench_product){NN_GEMM_TN, types[type], size[0], size[1], size[2] / GROUPS,
+                                                   .batch = GROUPS};
         if (!nn_bench_gemm(&s->bench, products, count, t))
             return false;
         for (int i = 0; i < count; i++)

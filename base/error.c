@@ -4,8 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Long enough for a path and a sentence about it; a longer message is cut, never overrun. */
-static _Thread_local char message[2048];
+static _Thread_local char message[CS_ERROR_SIZE];
 
 bool cs_fail(const char *fmt, ...)
 {
@@ -35,4 +34,17 @@ bool cs_fail_in(const char *fmt, ...)
 const char *cs_error(void)
 {
     return message;
+}
+
+cs_kept_error cs_keep_error(void)
+{
+    cs_kept_error kept;
+    memcpy(kept.message, message, sizeof message);
+    return kept;
+}
+
+bool cs_restore_error(const cs_kept_error *kept)
+{
+    memcpy(message, kept->message, sizeof message);
+    return false;
 }

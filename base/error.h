@@ -4,6 +4,9 @@
 
 #include <stdbool.h>
 
+/* Long enough for a path and a sentence about it; a longer message is cut, never overrun. */
+enum { CS_ERROR_SIZE = 2048 };
+
 #if defined(__GNUC__)
 #define CS_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 #else
@@ -20,5 +23,13 @@ bool cs_fail_in(const char *fmt, ...) CS_PRINTF(1, 2);
 
 /* This thread's current error, never NULL; "" where none. Valid until this thread's next cs_fail*(). */
 const char *cs_error(void);
+
+/* For a clean-up after a failure, which may fail itself: the current error, to be given to cs_restore_error(), which
+ * makes it the current one again and returns false. */
+typedef struct cs_kept_error {
+    char message[CS_ERROR_SIZE];
+} cs_kept_error;
+cs_kept_error cs_keep_error(void);
+bool cs_restore_error(const cs_kept_error *kept);
 
 #endif

@@ -163,9 +163,19 @@ bool cs_make_folder(const char *path)
     return ok;
 }
 
+/* The folder, unless it is a link: what that names may be anybody's. */
+static DIR *open_unlinked(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    if (fd >= 0 && !d)
+        close(fd);
+    return d;
+}
+
 bool cs_remove_folder(const char *path)
 {
-    DIR *d = opendir(path);
+    DIR *d = open_unlinked(path);
     if (!d)
         return errno == ENOENT || cs_fail("%s: cannot open the folder: %s", path, strerror(errno));
     bool ok = true;
@@ -320,11 +330,9 @@ void cs_folder_abort(cs_folder *f)
 {
     if (!f)
         return;
-    char *why = cs_strdup(cs_error());
+    const cs_kept_error why = cs_keep_error();
     cs_remove_folder(f->temporary);
-    if (why)
-        cs_fail("%s", why);
-    free(why);
+    cs_restore_error(&why);
     folder_free(f);
 }
 

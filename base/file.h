@@ -33,7 +33,7 @@ bool cs_write_unsynced(const char *path, const void *data, size_t bytes);
 
 /* Makes the folder and its missing parents. An existing folder is fine. */
 bool cs_make_folder(const char *path);
-/* Removes a folder and the plain files and folders in it; a missing one is fine. */
+/* Removes a folder and the plain files, links and folders in it; a missing one is fine. Fails for a link to a folder. */
 bool cs_remove_folder(const char *path);
 /* A folder being made beside its final name, where it appears whole or not at all. */
 typedef struct cs_folder cs_folder;

@@ -464,13 +464,10 @@ static bool save(trainer *t, uint64_t step)
 /* The data failed: what has been learned so far is kept. Fails with that error. */
 static bool rescue(trainer *t, uint64_t step)
 {
-    char *why = cs_strdup(cs_error());
-    if (why && step > t->saved && save(t, step))
+    const cs_kept_error why = cs_keep_error();
+    if (step > t->saved && save(t, step))
         cs_log(CS_LOG_INFO, "saved step %llu; once the data is mended, go on with --resume", (unsigned long long)step);
-    if (why)
-        cs_fail("%s", why);
-    free(why);
-    return false;
+    return cs_restore_error(&why);
 }
 
 static bool start_trace(trainer *t)

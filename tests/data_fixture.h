@@ -17,19 +17,9 @@
 #include "base/file.h"
 #include "multimodal/image.h"
 #include "multimodal/tokenizer.h"
+#include "tests/folder_fixture.h"
 
-static char folder[64];
 static mm_tokenizer *words;
-
-/* A path in the test's folder, valid until the eighth call after this one. */
-static inline char *in_folder(const char *name)
-{
-    static char paths[8][256];
-    static int next;
-    char *path = paths[next++ % 8];
-    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
-    return path;
-}
 
 static inline const char *write_text(const char *name, const char *text)
 {
@@ -57,19 +47,11 @@ static inline int word(const char *piece)
     return id;
 }
 
-static inline int open_folder(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/csmoe-data-XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
 static inline int close_folder(void **state)
 {
-    (void)state;
     mm_tokenizer_free(words);
     words = NULL;
-    return cs_remove_folder(folder) ? 0 : -1;
+    return remove_folder(state);
 }
 
 /* The folder and a tokenizer that has every word of these sentences as one piece. */
@@ -81,7 +63,7 @@ static inline int open_words(const char *const *sentences, size_t count, const c
     words = mm_tokenizer_train(sentences, count, &options);
     if (!words)
         fprintf(stderr, "%s\n", cs_error());
-    return words ? open_folder(NULL) : -1;
+    return words ? make_folder(NULL) : -1;
 }
 
 #endif

@@ -16,21 +16,7 @@
 #include "base/memory.h"
 #include "base/random.h"
 #include "base/trace.h"
-
-static char folder[64];
-
-static int make_folder(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/csmoe-test-XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    return cs_remove_folder(folder) ? 0 : -1;
-}
+#include "tests/folder_fixture.h"
 
 static void errors_nest(void **state)
 {
@@ -40,6 +26,10 @@ static void errors_nest(void **state)
     assert_false(cs_fail_in("file %s", "x"));
     assert_string_equal(cs_error(), "file x: 3 wrong");
     cs_fail("again: %s", cs_error());
+    assert_string_equal(cs_error(), "again: file x: 3 wrong");
+    const cs_kept_error kept = cs_keep_error();
+    cs_fail("cannot clean up either");
+    assert_false(cs_restore_error(&kept));
     assert_string_equal(cs_error(), "again: file x: 3 wrong");
 }
 
@@ -288,6 +278,8 @@ static void a_link_to_a_folder_stays(void **state)
     struct stat st;
     assert_true(lstat(link, &st) == 0 && S_ISLNK(st.st_mode));
     assert_true(has_file(target, "second") && !has_file(target, "first"));
+    assert_false(cs_remove_folder(link));
+    assert_true(has_file(target, "second"));
     assert_true(cs_remove_folder(target));
     assert_null(cs_folder_begin(link, true));
     assert_non_null(strstr(cs_error(), "link: cannot follow the link"));

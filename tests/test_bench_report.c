@@ -242,5 +242,5 @@ int main(void)
         cmocka_unit_test(test_markdown), cmocka_unit_test(test_csv),             cmocka_unit_test(test_html),
         cmocka_unit_test(test_bad_files), cmocka_unit_test(test_damaged_results), cmocka_unit_test(test_unknown_ending),
     };
-    return cmocka_run_group_tests(tests, open_folder, close_folder);
+    return cmocka_run_group_tests(tests, make_folder, close_folder);
 }

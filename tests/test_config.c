@@ -12,6 +12,7 @@
 #include "base/config.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "tests/folder_fixture.h"
 
 typedef struct top {
     int64_t seed;
@@ -62,7 +63,7 @@ typedef struct fixture {
     cs_config config;
 } fixture;
 
-static char folder[64], path[128];
+static char *path;
 
 static void init(fixture *f)
 {
@@ -75,18 +76,10 @@ static void init(fixture *f)
 
 static int setup(void **state)
 {
-    (void)state;
-    strcpy(folder, "/tmp/csmoe-test-XXXXXX");
-    if (!mkdtemp(folder))
+    if (make_folder(state) != 0)
         return -1;
-    snprintf(path, sizeof path, "%s/t.json", folder);
+    path = in_folder("t.json");
     return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return cs_remove_folder(folder) ? 0 : -1;
 }
 
 static bool read_text(fixture *f, const char *text, const char *set)
@@ -258,5 +251,5 @@ int main(void)
         cmocka_unit_test(reads_values_and_defaults), cmocka_unit_test(overrides), cmocka_unit_test(names_every_fault),
         cmocka_unit_test(writes_and_compares),       cmocka_unit_test(describes),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, remove_folder);
 }

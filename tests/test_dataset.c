@@ -11,7 +11,7 @@
 
 static int set_up(void **state)
 {
-    if (open_folder(state) != 0 || !cs_make_folder(in_folder("images")))
+    if (make_folder(state) != 0 || !cs_make_folder(in_folder("images")))
         return -1;
     write_picture("images/cat.png", 8, 100);
     write_text("images/broken.png", "\x89PNG\r\n\x1a\n but no more");

@@ -15,28 +15,7 @@
 #include "base/memory.h"
 #include "multimodal/image.h"
 #include "multimodal/stb.h"
-
-static char folder[64];
-
-static int make_folder(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/csmoe-test-XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    return cs_remove_folder(folder) ? 0 : -1;
-}
-
-static char *in_folder(const char *name)
-{
-    static char path[128];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
-}
+#include "tests/folder_fixture.h"
 
 /* The picture that PIL's numbers below were computed from. */
 static mm_image pattern(int width, int height)

@@ -13,23 +13,16 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "nn/safetensors.h"
+#include "tests/folder_fixture.h"
 
-static char folder[64], path[128];
+static char *path;
 
-static int make_folder(void **state)
+static int set_up(void **state)
 {
-    (void)state;
-    strcpy(folder, "/tmp/csmoe-test-XXXXXX");
-    if (!mkdtemp(folder))
+    if (make_folder(state) != 0)
         return -1;
-    snprintf(path, sizeof path, "%s/x.safetensors", folder);
+    path = in_folder("x.safetensors");
     return 0;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    return cs_remove_folder(folder) ? 0 : -1;
 }
 
 /* Writes a file with this header and `bytes` of zero data; header_length < 0: the true one. */
@@ -263,5 +256,5 @@ int main(void)
         cmocka_unit_test(order_in_the_header_is_free),
         cmocka_unit_test(a_file_of_another_project_is_read),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, set_up, remove_folder);
 }

@@ -15,7 +15,7 @@ static int open_source(void **state)
 {
     const char *shared = getenv("CSMOE_SHARED");
     snprintf(source, sizeof source, "%s/data/stories260k", shared ? shared : "../shared");
-    return open_folder(state) | open_device(state);
+    return make_folder(state) | open_device(state);
 }
 
 static int close_source(void **state)

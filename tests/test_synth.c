@@ -16,28 +16,7 @@
 #include "multimodal/image.h"
 #include "multimodal/synth.h"
 #include "multimodal/synth_scene.h"
-
-static char folder[64];
-
-static int make_folder(void **state)
-{
-    (void)state;
-    strcpy(folder, "/tmp/csmoe-test-XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    return cs_remove_folder(folder) ? 0 : -1;
-}
-
-static char *in_folder(const char *name)
-{
-    char *path = cs_join(folder, name);
-    assert_non_null(path);
-    return path;
-}
+#include "tests/folder_fixture.h"
 
 static mm_scene scene_of(uint64_t index, cs_random *random)
 {
@@ -225,7 +204,6 @@ static char *whole(const char *name, size_t *size)
     char *path = in_folder(name), *data = cs_read_file(path, 1 << 24, size);
     if (!data)
         fail_msg("%s", cs_error());
-    free(path);
     return data;
 }
 
@@ -240,10 +218,7 @@ static void same(const char *a, const char *b, bool equal)
 
 static bool synth(const char *name, uint32_t images, uint64_t seed)
 {
-    char *path = in_folder(name);
-    bool ok = mm_synth_write(&(mm_synth_options){path, images, seed});
-    free(path);
-    return ok;
+    return mm_synth_write(&(mm_synth_options){in_folder(name), images, seed});
 }
 
 static void the_same_seed_gives_the_same_bytes(void **state)
@@ -276,7 +251,6 @@ static void the_files_are_in_llavas_format(void **state)
         assert_int_equal(d->image_count, counts[i]);
         assert_in_range(d->turns, 6 * counts[i], 8 * counts[i]);
         mm_dataset_close(d);
-        free(path);
     }
     for (int test = 0; test < 6; test++)
         for (int train = 0; train < 60; train++) {
@@ -290,29 +264,25 @@ static void the_files_are_in_llavas_format(void **state)
 static void spares_what_is_not_its_own(void **state)
 {
     (void)state;
-    char *other = in_folder("other"), *file = in_folder("other/train.json"), *plain = in_folder("plain");
-    assert_true(cs_make_folder(other));
+    assert_true(cs_make_folder(in_folder("other")));
     assert_true(synth("other", 2, 0));
     assert_true(synth("other", 3, 0));
     same("other/train.json", "set/train.json", false);
-    assert_true(cs_remove_folder(other));
-    assert_true(cs_make_folder(other));
-    assert_true(cs_write_file(file, "mine", 4));
+    assert_true(cs_remove_folder(in_folder("other")));
+    assert_true(cs_make_folder(in_folder("other")));
+    assert_true(cs_write_file(in_folder("other/train.json"), "mine", 4));
     assert_false(synth("other", 2, 0));
     assert_non_null(strstr(cs_error(), "holds something else"));
     size_t size;
     char *data = whole("other/train.json", &size);
     assert_string_equal(data, "mine");
     free(data);
-    assert_true(cs_write_file(plain, "x", 1));
+    assert_true(cs_write_file(in_folder("plain"), "x", 1));
     assert_false(synth("plain", 2, 0));
     assert_non_null(strstr(cs_error(), "plain"));
     assert_false(synth("plain/below", 2, 0));
     assert_false(synth("none", 0, 0));
     assert_non_null(strstr(cs_error(), "at least one picture"));
-    free(other);
-    free(file);
-    free(plain);
 }
 
 int main(void)

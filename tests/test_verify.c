@@ -14,25 +14,23 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "nn/verify.h"
+#include "tests/folder_fixture.h"
 
 static vk_device *device;
-static char *goldens, scratch[64];
+static char *goldens;
 
 static int set_up(void **state)
 {
-    (void)state;
     goldens = cs_join(getenv("CSMOE_SHARED"), "goldens");
-    strcpy(scratch, "/tmp/csmoe-test-XXXXXX");
     device = vk_open(&(vk_params){.quiet = true});
-    return goldens && device && mkdtemp(scratch) ? 0 : -1;
+    return goldens && device ? make_folder(state) : -1;
 }
 
 static int tear_down(void **state)
 {
-    (void)state;
     vk_close(&device);
     free(goldens);
-    return cs_remove_folder(scratch) ? 0 : -1;
+    return remove_folder(state);
 }
 
 static nn_golden_cases *need_cases(void)
@@ -115,7 +113,7 @@ static void other_modes_are_unsupported(void **state)
 /* A copy of a golden file, one byte of the first element of `tensor` changed: 1e-4 or so relative. */
 static void copy_changed(const char *name, const char *tensor)
 {
-    char *from = cs_join(goldens, name), *to = cs_join(scratch, name);
+    char *from = cs_join(goldens, name), *to = cs_join(folder, name);
     nn_safetensors *st = nn_safetensors_open(from);
     assert_non_null(st);
     size_t size;
@@ -145,7 +143,7 @@ static void a_changed_tensor_is_found(void **state)
         nn_golden g;
         nn_verify_result r;
         copy_changed(name, tensors[i]);
-        verify(cases, scratch, name, &g, &r);
+        verify(cases, folder, name, &g, &r);
         assert_false(r.passed);
         assert_string_equal(r.worst, tensors[i]);
     }
@@ -159,11 +157,11 @@ static void a_file_without_its_cases_is_judged_by_itself(void **state)
     nn_golden_cases *cases = need_cases(), *none;
     nn_golden_cases_free(&cases);
     copy_changed(name, NULL);
-    assert_true(nn_golden_cases_read(scratch, &none));
+    assert_true(nn_golden_cases_read(folder, &none));
     assert_null(none);
     nn_golden g;
     nn_verify_result r;
-    verify(none, scratch, name, &g, &r);
+    verify(none, folder, name, &g, &r);
     assert_false(g.listed);
     assert_int_equal(g.ffn, NN_FFN_SWIGLU);
     assert_true(r.passed);
@@ -172,13 +170,13 @@ static void a_file_without_its_cases_is_judged_by_itself(void **state)
 static void broken_cases_are_refused(void **state)
 {
     (void)state;
-    char *path = cs_join(scratch, "cases.json");
+    char *path = cs_join(folder, "cases.json");
     nn_golden_cases *cases;
     assert_true(cs_write_file(path, "{\"cases\": [\n1,, 2]}", 19));
-    assert_false(nn_golden_cases_read(scratch, &cases));
+    assert_false(nn_golden_cases_read(folder, &cases));
     assert_non_null(strstr(cs_error(), "cases.json:2:"));
     assert_true(cs_write_file(path, "{}", 2));
-    assert_false(nn_golden_cases_read(scratch, &cases));
+    assert_false(nn_golden_cases_read(folder, &cases));
     unlink(path);
     free(path);
 }

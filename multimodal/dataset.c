@@ -244,6 +244,8 @@ static void read_sample(reader *r, json_t *object)
     mm_dataset *d = r->data;
     mm_sample s = {.index = r->index, .line = r->line};
     r->bad = false;
+    if (r->params->limit && d->count == r->params->limit)
+        return;
     if (!json_is_object(object)) {
         fault(r, "is not an object");
     } else {

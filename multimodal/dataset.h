@@ -41,6 +41,7 @@ typedef struct mm_dataset_params {
     bool skip_bad;          /* leave out a sample with a fault, with a warning, instead of failing */
     bool decode;            /* decode every picture instead of only looking whether it is there */
     bool text_only;         /* only the words are wanted: pictures are not looked for */
+    size_t limit;           /* only the file's first so many samples without a fault in their words; 0 = all */
     /* If set, gets every fault, several per sample, as one line naming file, place and fault; samples with faults are
      * left out and none of them makes the opening fail. */
     void (*fault)(void *user, const char *message);

@@ -70,13 +70,11 @@ bool mm_evaluate(mm_loaded *l, const mm_evaluate_params *p, mm_evaluation *resul
 {
     *result = (mm_evaluation){0};
     double begin = cs_seconds();
-    const mm_dataset_params dataset = {.image_root = p->image_root, .skip_bad = p->skip_bad, .decode = p->skip_bad};
+    const mm_dataset_params dataset = {.image_root = p->image_root, .skip_bad = p->skip_bad, .decode = p->skip_bad,
+                                       .limit = (size_t)p->limit};
     mm_dataset *data = mm_dataset_open(p->data, &dataset);
     if (!data)
         return false;
-    /* Before the loader sorts them: the longest samples are not like the others. */
-    if (p->limit && (uint64_t)p->limit < data->count)
-        data->count = (size_t)p->limit;
     const mm_loader_params params = {
         .format = l->format, .batch = p->batch, .epochs = 1, .group_by_length = true, .prefetch = 2};
     mm_loader *loader = mm_loader_open(data, &params, 0);

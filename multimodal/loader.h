@@ -35,9 +35,8 @@ typedef struct mm_loader_stats {
 
 typedef struct mm_loader mm_loader;
 
-/* Tokenises the data set and starts the thread at batch `first_step`; samples to which max_tokens leaves no answer are left
- * out, with a warning. Borrows dataset, tokenizer and template until
- * mm_loader_close(). */
+/* Tokenises the data set and starts the thread at batch `first_step`; samples to which max_tokens leaves no answer are
+ * left out, with a warning. Borrows dataset, tokenizer and template until mm_loader_close(). */
 mm_loader *mm_loader_open(const mm_dataset *data, const mm_loader_params *params, uint64_t first_step);
 
 /* Waits for the next batch, which is the caller's: mm_batch_free(*batch), free(*batch). *batch is NULL after the last

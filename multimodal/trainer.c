@@ -46,14 +46,27 @@ static bool need(const char *value, const char *key, const char *config)
     return value || cs_fail("%s: %s is not set: name a file there or with --set %s=FILE", config, key, key);
 }
 
+/* Training works without them; but what should be marks are then words, which mean something already or nothing at all. */
+static void warn_of_marks(const trainer *t)
+{
+    const char *end = mm_template_end(t->format.conversation);
+    if (end && mm_tokenizer_id(t->tokenizer, end) < 0)
+        cs_log(CS_LOG_WARN, "%s: data.template %s: there is no piece '%s', so that the template's marks fall into pieces; "
+               "csmoe tokenizer train makes one with --symbol '%s'",
+               t->config.data.tokenizer, t->config.data.conversation, end, end);
+}
+
 static bool open_inputs(trainer *t)
 {
     const mm_train_params *p = t->params;
-    return mm_config_read(&t->config, p->config, p->sets, p->set_count) &&
-           need(t->config.data.train, "data.train", p->config) &&
-           need(t->config.data.tokenizer, "data.tokenizer", p->config) &&
-           (t->tokenizer = mm_tokenizer_load(t->config.data.tokenizer)) &&
-           mm_config_format(&t->config, t->tokenizer, &t->format);
+    bool ok = mm_config_read(&t->config, p->config, p->sets, p->set_count) &&
+              need(t->config.data.train, "data.train", p->config) &&
+              need(t->config.data.tokenizer, "data.tokenizer", p->config) &&
+              (t->tokenizer = mm_tokenizer_load(t->config.data.tokenizer)) &&
+              mm_config_format(&t->config, t->tokenizer, &t->format);
+    if (ok)
+        warn_of_marks(t);
+    return ok;
 }
 
 static bool open_device(trainer *t, bool dry)

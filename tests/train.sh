@@ -30,6 +30,8 @@ JSON
 # ---- memory, before a run ----
 
 expect "train --dry-run" 0 "^device memory at the highest +[0-9.]+ +[0-9.]+$" train "$config" --dry-run
+expect "... warns of a tokenizer without the template's marks" 0 "no piece '<.end.>'" train "$config" --dry-run \
+    --set data.template=phi3
 expect "... writes nothing, given a folder or not" 0 "^staging" train "$config" --dry-run --out "$dir/dry"
 check "... not even the folder" [ ! -e "$dir/dry" ]
 

@@ -34,11 +34,12 @@ static inline int open_device(void **state)
     return device ? 0 : -1;
 }
 
+/* Fails where the validation layer had something to say. */
 static inline int close_device(void **state)
 {
     (void)state;
     vk_close(&device);
-    return 0;
+    return vk_validation_messages() ? -1 : 0;
 }
 
 static inline uint64_t used_memory(void)

@@ -1,43 +1,20 @@
-/* Attention: the kernels that this device would not choose by itself, the cache's content, generation against training.
- * */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+/* Attention: the kernels that this device would not choose by itself, the cache's content, generation against
+ * training. */
+#include "tests/nn_fixture.h"
 
-#include <cmocka.h>
-
-#include "base/error.h"
-#include "base/random.h"
 #include "nn/attention_internal.h"
 
-#define check(condition) \
-    do { \
-        if (!(condition)) \
-            fail_msg("%s: %s", #condition, cs_error()); \
-    } while (0)
-
-static vk_device *device;
 static nn_tape *tape;
 
-static int open_device(void **state)
+static int set_up(void **state)
 {
-    (void)state;
-    device = vk_open(&(vk_params){.quiet = true, .cache_folder = ""});
-    tape = device ? nn_tape_new(device) : NULL;
-    return tape ? 0 : -1;
+    return open_device(state) || !(tape = nn_tape_new(device)) ? -1 : 0;
 }
 
-static int close_device(void **state)
+static int tear_down(void **state)
 {
-    (void)state;
     nn_tape_free(&tape);
-    vk_close(&device);
-    return vk_validation_messages() ? -1 : 0;
+    return close_device(state);
 }
 
 /* Every third row, in slots of which every fourth is empty. */
@@ -240,11 +217,11 @@ static void wrong_shapes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(shared_memory_kernels, open_device, close_device),
+        cmocka_unit_test_setup_teardown(shared_memory_kernels, set_up, tear_down),
         cmocka_unit_test(plans_fit_every_device),
-        cmocka_unit_test_setup_teardown(generation_equals_training, open_device, close_device),
-        cmocka_unit_test_setup_teardown(wrong_shapes, open_device, close_device),
-        cmocka_unit_test_setup_teardown(wrong_picks, open_device, close_device),
+        cmocka_unit_test_setup_teardown(generation_equals_training, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(wrong_shapes, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(wrong_picks, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,47 +1,18 @@
 /* The mixture-of-experts layer on the chosen device: its invariants, its memory, its errors. Its operators are
  * checked by the selftest, its numbers by test_verify. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
+#include "tests/nn_fixture.h"
 
-#include <cmocka.h>
-
-#include "base/error.h"
-#include "base/random.h"
 #include "nn/moe.h"
 
 enum { SEQUENCES = 2, LENGTH = 48, TOKENS = SEQUENCES * LENGTH, WIDTH = 16, HIDDEN = 24, OUT = 8 };
 
-static vk_device *device;
 static float x[TOKENS * WIDTH], dy[TOKENS * OUT];
 
-#define check(condition) \
-    do { \
-        if (!(condition)) \
-            fail_msg("%s: %s", #condition, cs_error()); \
-    } while (0)
-
-static int open_device(void **state)
+static int set_up(void **state)
 {
-    (void)state;
-    cs_random r = {.seed = 5};
-    for (int i = 0; i < TOKENS * WIDTH; i++)
-        x[i] = cs_random_normal(&r);
-    for (int i = 0; i < TOKENS * OUT; i++)
-        dy[i] = cs_random_normal(&r);
-    device = vk_open(&(vk_params){.quiet = true});
-    return device ? 0 : -1;
-}
-
-static int close_device(void **state)
-{
-    (void)state;
-    vk_close(&device);
-    return 0;
+    fill_normal(x, TOKENS * WIDTH, 5);
+    fill_normal(dy, TOKENS * OUT, 6);
+    return open_device(state);
 }
 
 static nn_moe_config config_of(int experts, int top_k)
@@ -449,5 +420,5 @@ int main(void)
         cmocka_unit_test(routed_memory_does_not_grow_with_the_experts),
         cmocka_unit_test(wrong_configurations_are_refused),
     };
-    return cmocka_run_group_tests(tests, open_device, close_device);
+    return cmocka_run_group_tests(tests, set_up, close_device);
 }

@@ -221,7 +221,7 @@ bool cs_is_file(const char *path)
     return stat(path, &st) == 0 && S_ISREG(st.st_mode);
 }
 
-/* ---- folders that appear whole ------------------------------------------------------------------------------------ */
+/* ---- folders that appear whole ----------------------------------------------------------------------------------- */
 
 struct cs_folder {
     char *path, *temporary, *aside;

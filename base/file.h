@@ -27,26 +27,27 @@ void cs_writer_abort(cs_writer *w);
 /* Writes the whole file with the three calls above. */
 bool cs_write_file(const char *path, const void *data, size_t bytes);
 
-/* Writes the whole file without an fsync: for one of thousands in a folder that nobody reads before it is synced as a whole
- * and gets its name. */
+/* Writes the whole file without an fsync: for one of thousands in a folder that nobody reads before it is synced as a
+ * whole and gets its name. */
 bool cs_write_unsynced(const char *path, const void *data, size_t bytes);
 
 /* Makes the folder and its missing parents. An existing folder is fine. */
 bool cs_make_folder(const char *path);
-/* Removes a folder and the plain files, links and folders in it; a missing one is fine. Fails for a link to a folder. */
+/* Removes a folder and the plain files, links and folders in it; a missing one is fine. Fails for a link to a
+ * folder. */
 bool cs_remove_folder(const char *path);
 /* A folder being made beside its final name, where it appears whole or not at all. */
 typedef struct cs_folder cs_folder;
 
-/* Makes `path`.tmp-<pid> to write into. What stands at `path` must be an empty folder or nothing, unless `replace`; NULL
- * with the error set, before any work is done, where it is something else. A link to a folder stays, and the folder
- * behind it is the one that is made. */
+/* Makes `path`.tmp-<pid> to write into. What stands at `path` must be an empty folder or nothing, unless `replace`;
+ * NULL with the error set, before any work is done, where it is something else. A link to a folder stays, and the
+ * folder behind it is the one that is made. */
 cs_folder *cs_folder_begin(const char *path, bool replace);
 /* Where to write meanwhile. */
 const char *cs_folder_path(const cs_folder *folder);
-/* Syncs the folder, renames it to its final name, syncs the parent and removes what stood there before; frees. Its files
- * are the caller's to sync. On failure the temporary folder is gone, what stood there is there still and the error is
- * set. */
+/* Syncs the folder, renames it to its final name, syncs the parent and removes what stood there before; frees. Its
+ * files are the caller's to sync. On failure the temporary folder is gone, what stood there is there still and the
+ * error is set. */
 bool cs_folder_commit(cs_folder *folder);
 /* Drops the temporary folder, keeping the error; frees. NULL is fine. */
 void cs_folder_abort(cs_folder *folder);

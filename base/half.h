@@ -1,5 +1,5 @@
-/* 16-bit floats on the host: IEEE binary16 and bfloat16. Rounding is to nearest, ties to even; what is too large becomes
- * infinite; a NaN stays one. */
+/* 16-bit floats on the host: IEEE binary16 and bfloat16. Rounding is to nearest, ties to even; what is too large
+ * becomes infinite; a NaN stays one. */
 #ifndef BASE_HALF_H
 #define BASE_HALF_H
 

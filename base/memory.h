@@ -1,4 +1,5 @@
-/* Checked allocation: every size is a product that cannot overflow, every failure an error that says what was wanted. */
+/* Checked allocation: every size is a product that cannot overflow, every failure an error that says what was
+ * wanted. */
 #ifndef BASE_MEMORY_H
 #define BASE_MEMORY_H
 
@@ -9,8 +10,8 @@
  * valid pointer. Released with free(). */
 void *cs_alloc(size_t n, size_t size, const char *what);
 
-/* Grows `*array` (capacity `*capacity` elements of `size` bytes) to hold at least `wanted`; geometric growth, old content
- * kept, new part uninitialised. Returns false with the error set and the array as it was. */
+/* Grows `*array` (capacity `*capacity` elements of `size` bytes) to hold at least `wanted`; geometric growth, old
+ * content kept, new part uninitialised. Returns false with the error set and the array as it was. */
 bool cs_grow(void *array, size_t *capacity, size_t wanted, size_t size, const char *what);
 
 /* Copy of a string, NULL with the error set. */

@@ -1,5 +1,5 @@
-/* Counter-based random numbers (Philox 4x32-10, Salmon et al. 2011): a draw is a pure function of (seed, stream, index),
- * so a checkpoint stores three integers and any thread can draw any number. */
+/* Counter-based random numbers (Philox 4x32-10, Salmon et al. 2011): a draw is a pure function of (seed, stream,
+ * index), so a checkpoint stores three integers and any thread can draw any number. */
 #ifndef BASE_RANDOM_H
 #define BASE_RANDOM_H
 

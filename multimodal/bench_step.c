@@ -13,8 +13,8 @@
 
 enum { MOST_STEPS = 40, MOST_TURNS = 32, MOST_SETS = 3, SENTENCE = 20, QUESTION_TEXT = 256 };
 
-/* A model of examples/ and the shape of its data: samples of `turns` to `turns` + 3 questions of so many words, answered
- * in so many, from a vocabulary of `words`. */
+/* A model of examples/ and the shape of its data: samples of `turns` to `turns` + 3 questions of so many words,
+ * answered in so many, from a vocabulary of `words`. */
 typedef struct subject {
     const char *config, *sets[MOST_SETS];
     int batch, turns, question, answer, words;

@@ -1,4 +1,5 @@
-/* Times whole training steps of the example models on synthetic samples of their data's shapes: no data set is needed. */
+/* Times whole training steps of the example models on synthetic samples of their data's shapes: no data set is
+ * needed. */
 #ifndef MULTIMODAL_BENCH_STEP_H
 #define MULTIMODAL_BENCH_STEP_H
 
@@ -17,7 +18,8 @@ typedef struct mm_bench_step_params {
 
 typedef struct mm_bench_step_result {
     nn_timing time;            /* wall clock from one finished step to the next */
-    double host_ns, device_ns; /* medians: of recording; of the sum of all kernels, run one after the other, without uploads */
+    /* Medians: of recording; of the sum of all kernels, run one after the other, without uploads. */
+    double host_ns, device_ns;
     int samples, tokens;       /* of the batch; tokens of a sample with its picture's and padding */
     uint64_t real_tokens;      /* of the batch without padding */
     uint64_t dispatches;

@@ -120,9 +120,9 @@ static void bind(mm_config *c)
          &c->projector_moe},
         {"text", "The decoder language model.", mm_decoder_fields, mm_decoder_field_count, &c->text},
         {"text.moe",
-         "Mixtures of experts in place of the decoder's feed-forward blocks. The rows that pad a batch's shorter samples "
-         "are routed, too, and count in the losses and loads; `data.group_by_length` keeps them few.", nn_moe_fields,
-         nn_moe_field_count, &c->text_moe},
+         "Mixtures of experts in place of the decoder's feed-forward blocks. The rows that pad a batch's shorter "
+         "samples are routed, too, and count in the losses and loads; `data.group_by_length` keeps them few.",
+         nn_moe_fields, nn_moe_field_count, &c->text_moe},
         {"competition", "When mixtures compete; drawn once, stored in the checkpoint.", competition_fields,
          COUNT(competition_fields), &c->competition},
         {"train", "The training run.", train_fields, COUNT(train_fields), &c->train},

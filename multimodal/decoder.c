@@ -22,8 +22,8 @@ const cs_field mm_decoder_fields[] = {
     FIELD("activation", CS_ENUM, ffn, 0, 0, "\"swiglu\"", "of the feed-forward blocks", nn_ffn_names),
     FIELD("context", CS_INT, context, 16, 1 << 20, "512", "most tokens of a sequence in generation"),
     FIELD("loss_chunk", CS_INT, loss_chunk, 64, 1 << 24, "8192",
-          "entries of the vocabulary whose scores are in memory at once in training; a larger vocabulary is scored chunk "
-          "by chunk, once more in the backward pass"),
+          "entries of the vocabulary whose scores are in memory at once in training; a larger vocabulary is scored "
+          "chunk by chunk, once more in the backward pass"),
     FIELD("open_prefix", CS_BOOL, open_prefix, 0, 0, "false",
           "tokens of the shared prefix (system, picture) see each other both ways; false: causal as in LLaVA. Only "
           "with isolated turns: in a conversation everything is prefix"),

@@ -44,8 +44,8 @@ void mm_decoder_release(mm_decoder *d);
 bool mm_cache_make(mm_cache *cache, vk_device *device, const mm_decoder_config *config);
 void mm_cache_release(mm_cache *cache);
 
-/* x [B, T, width] embedded tokens -> hidden states behind the last norm, [B * T, width] or, with `wanted`, those rows of
- * it. With `cache` (B = 1) the tokens follow those in it, and cache->used grows. */
+/* x [B, T, width] embedded tokens -> hidden states behind the last norm, [B * T, width] or, with `wanted`, those rows
+ * of it. With `cache` (B = 1) the tokens follow those in it, and cache->used grows. */
 nn_tensor *mm_decoder_forward(nn_tape *tape, const mm_decoder *d, nn_tensor *x, mm_cache *cache, const nn_pick *wanted,
                               nn_pass_context *c, bool recompute);
 /* hidden [R, width] -> logits [R, vocabulary]. */

@@ -33,8 +33,8 @@ bool mm_image_new(int width, int height, mm_image *image);
 /* Releases the pixels and zeroes the struct; a zeroed struct is fine. */
 void mm_image_free(mm_image *image);
 
-/* The bytes of a PNG file, `*size` of them, to be released with free(); the same picture gives the same bytes. NULL with
- * the error set where memory lacks. */
+/* The bytes of a PNG file, `*size` of them, to be released with free(); the same picture gives the same bytes. NULL
+ * with the error set where memory lacks. */
 void *mm_image_encode_png(const mm_image *image, size_t *size);
 
 /* Writes these bytes to a file. */

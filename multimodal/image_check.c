@@ -79,8 +79,8 @@ static bool is_frame(uint8_t marker)
     return marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc;
 }
 
-/* A DHT segment's tables: a class byte, 16 counts of codes by length, the codes' values (JPEG B.2.4.2). stb_image trusts
- * the counts; more than 256 codes would write past its tables. */
+/* A DHT segment's tables: a class byte, 16 counts of codes by length, the codes' values (JPEG B.2.4.2). stb_image
+ * trusts the counts; more than 256 codes would write past its tables. */
 static bool huffman_fits(const uint8_t *segment, size_t bytes)
 {
     while (bytes > 0) {

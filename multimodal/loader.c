@@ -297,7 +297,8 @@ static bool prepare(mm_loader *l)
         return false;
     if (!encode_all(l))
         return false;
-    l->plan = (mm_plan){l->used_count, (size_t)p->batch, p->shuffle, p->group_by_length, p->seed, .lengths = l->lengths};
+    l->plan =
+        (mm_plan){l->used_count, (size_t)p->batch, p->shuffle, p->group_by_length, p->seed, .lengths = l->lengths};
     return mm_plan_open(&l->plan);
 }
 

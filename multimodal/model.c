@@ -179,7 +179,8 @@ static int64_t most_labels(const mm_batch *b)
     return most;
 }
 
-/* Where shapes repeat from batch to batch, command buffers are used again: slots and scored rows come in these steps. */
+/* Where shapes repeat from batch to batch, command buffers are used again: slots and scored rows come in these
+ * steps. */
 enum { SLOTS_STEP = 8, ROWS_STEP = 16 };
 enum { NO_LABEL = -1 }; /* not counted */
 
@@ -207,7 +208,8 @@ static int32_t pick_filler(struct mm_model_scratch *s, int64_t *row, int32_t pic
     return pick;
 }
 
-/* The rows that are scored: those of the labels, then some that make up the number, by sample wherever slots are left. */
+/* The rows that are scored: those of the labels, then some that make up the number, by sample wherever slots are
+ * left. */
 static bool pick_labels(mm_model *m, nn_tape *tape, const mm_batch *b, nn_pick *pick, nn_tensor **labels)
 {
     struct mm_model_scratch *s = &m->scratch;

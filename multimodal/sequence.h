@@ -2,8 +2,8 @@
  * learned.
  *
  * Text between two special tokens is tokenised as one piece, as LLaVA does it, and cut where the answer begins: the
- * tokens up to there are exactly those of the prompt that generation starts from. It is also cut where the words spell a
- * special token's "<|name|>", so that what is only written does not become that token. */
+ * tokens up to there are exactly those of the prompt that generation starts from. It is also cut where the words spell
+ * a special token's "<|name|>", so that what is only written does not become that token. */
 #ifndef MULTIMODAL_SEQUENCE_H
 #define MULTIMODAL_SEQUENCE_H
 

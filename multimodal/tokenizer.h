@@ -44,7 +44,8 @@ int mm_tokenizer_pad(const mm_tokenizer *t);
 bool mm_tokenizer_encode(const mm_tokenizer *t, const char *text, size_t length, int32_t **ids, size_t *count);
 
 /* Text of the ids, ended by a NUL beyond its `*length` bytes (`length` may be NULL); free() it. Control pieces such as
- * bos give nothing, a leading space that encoding put there is dropped. NULL with the error set for an id out of range. */
+ * bos give nothing, a leading space that encoding put there is dropped. NULL with the error set for an id out of
+ * range. */
 char *mm_tokenizer_decode(const mm_tokenizer *t, const int32_t *ids, size_t count, size_t *length);
 
 /* The piece of an id, owned by the tokenizer; NULL with the error set where the id is out of range. */

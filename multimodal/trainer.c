@@ -46,12 +46,14 @@ static bool need(const char *value, const char *key, const char *config)
     return value || cs_fail("%s: %s is not set: name a file there or with --set %s=FILE", config, key, key);
 }
 
-/* Training works without them; but what should be marks are then words, which mean something already or nothing at all. */
+/* Training works without them; but what should be marks are then words, which mean something already or nothing at
+ * all. */
 static void warn_of_marks(const trainer *t)
 {
     const char *end = mm_template_end(t->format.conversation);
     if (end && mm_tokenizer_id(t->tokenizer, end) < 0)
-        cs_log(CS_LOG_WARN, "%s: data.template %s: there is no piece '%s', so that the template's marks fall into pieces; "
+        cs_log(CS_LOG_WARN,
+               "%s: data.template %s: there is no piece '%s', so that the template's marks fall into pieces; "
                "csmoe tokenizer train makes one with --symbol '%s'",
                t->config.data.tokenizer, t->config.data.conversation, end, end);
 }
@@ -213,8 +215,8 @@ static bool make_buffers(trainer *t)
     for (size_t i = 0; i < mixtures; i++)
         t->figure_count += (uint64_t)mm_train_log_floats(&t->model->mixture[i]);
     if (t->figure_count * 4 > VK_READ_LATER_BYTES)
-        return cs_fail("train.accumulate %d with %d mixtures of experts: a step has %llu figures for the log, at most %d "
-                       "are read back", t->config.train.accumulate, t->model->mixtures,
+        return cs_fail("train.accumulate %d with %d mixtures of experts: a step has %llu figures for the log, at most "
+                       "%d are read back", t->config.train.accumulate, t->model->mixtures,
                        (unsigned long long)t->figure_count, VK_READ_LATER_BYTES / 4);
     t->figures = vk_alloc(t->device, t->figure_count * 4, VK_MEMORY_DEVICE, "the log's figures");
     t->figures.size = t->figure_count * 4;
@@ -237,7 +239,8 @@ bool mm_trainer_open(trainer *t, bool dry)
     t->read = t->state.step;
     if (!make_schedule(t) || !make_buffers(t))
         return false;
-    /* The run's folder comes after everything that may be wrong with the inputs, so that a mistake leaves none behind. */
+    /* The run's folder comes after everything that may be wrong with the inputs, so that a mistake leaves none
+     * behind. */
     const char *out = t->params->out;
     return dry || (mm_run_prepare(out) &&
                    (t->log = mm_train_log_open(out, t->model, t->state.step, t->config.train.log_every)) &&
@@ -411,8 +414,8 @@ static void blank_missing(const trainer *t, const pending *p, float *figures)
 static bool check_figures(const mm_step_record *r)
 {
     if (!isfinite(r->loss) || (!isfinite(r->norm) && r->loss_scale == 0))
-        return cs_fail("step %llu: the loss is %f, the norm of the gradients %f; a smaller train.lr or a train.clip may "
-                       "help", (unsigned long long)r->step, r->loss, r->norm);
+        return cs_fail("step %llu: the loss is %f, the norm of the gradients %f; a smaller train.lr or a train.clip "
+                       "may help", (unsigned long long)r->step, r->loss, r->norm);
     return isfinite(r->norm) || r->loss_scale != 1 ||
            cs_fail("step %llu: the gradients overflow f16 even with a loss scale of 1; train.precision bf16 has a "
                    "wider range", (unsigned long long)r->step);
@@ -501,8 +504,8 @@ static void trace_step(const trainer *t, uint64_t step, uint64_t began, uint64_t
             {{"dispatches", (double)(vk_counters_get(t->device).dispatches - dispatches)}}});
 }
 
-/* Takes the batches of a step (0-based), records and submits it. The device's row of a trace has this one step, the host's
- * goes on until its figures have been read, and so shows what the host does meanwhile. */
+/* Takes the batches of a step (0-based), records and submits it. The device's row of a trace has this one step, the
+ * host's goes on until its figures have been read, and so shows what the host does meanwhile. */
 static bool do_step(trainer *t, uint64_t step)
 {
     const uint8_t *compete = t->compete ? t->compete + step * (uint64_t)t->model->mixtures : NULL;

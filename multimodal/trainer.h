@@ -16,15 +16,15 @@ typedef struct mm_train_params {
     const char *out;              /* the run's folder */
     bool resume;                  /* go on from its newest checkpoint */
     const char *device;           /* selector or NULL */
-    vk_device *on;                /* train on this open device, which stays the caller's; NULL: on one opened for the run */
+    vk_device *on;                /* train on this open device, the caller's; NULL: on one opened for the run */
     FILE *profile;                /* where the table of kernels goes at the end; NULL = no timestamps; not with `on` */
     const char *trace;            /* file for the trace of one step; NULL = none */
     uint64_t trace_step;          /* 1-based; 0: the tenth of this program's steps, or the last if there are fewer */
     volatile sig_atomic_t *stop;  /* non-zero: finish the step, save and return; may be NULL */
 } mm_train_params;
 
-/* Trains to the end or until asked to stop; checkpoints and log.jsonl go to the run's folder. `*stopped`: whether steps are
- * left, which resuming would do. */
+/* Trains to the end or until asked to stop; checkpoints and log.jsonl go to the run's folder. `*stopped`: whether steps
+ * are left, which resuming would do. */
 bool mm_train(const mm_train_params *params, bool *stopped);
 
 /* ---- memory, before anything runs -------------------------------------------------------------------------------- */

@@ -21,8 +21,8 @@ static uint32_t divisor(uint32_t width, uint32_t limit)
     return d;
 }
 
-/* Subgroups of a CPU driver, at most this many lanes, are vectors: a shuffle by a constant is one instruction there, while
- * shared memory costs as much as any load. On GPUs it is the other way round. */
+/* Subgroups of a CPU driver, at most this many lanes, are vectors: a shuffle by a constant is one instruction there,
+ * while shared memory costs as much as any load. On GPUs it is the other way round. */
 enum { CPU_LANES = 16 };
 
 nn_attention_plan nn_attention_plan_for(const vk_caps *caps, enum nn_attention_kernel kernel, int head_dim,

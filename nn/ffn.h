@@ -33,8 +33,8 @@ typedef struct nn_ffn {
     int affinity;
 } nn_ffn;
 
-/* Makes products activate what they make on CPU drivers too, as they do on GPUs, so that a test reaches both ways on one
- * device. */
+/* Makes products activate what they make on CPU drivers too, as they do on GPUs, so that a test reaches both ways on
+ * one device. */
 void nn_ffn_prefer_fused(bool prefer);
 
 /* Rows of u, h and y. */

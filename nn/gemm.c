@@ -94,8 +94,8 @@ static bool check_affinity(const nn_gemm *g)
     if (g->epilogue != NN_GEMM_AFFINITY ||
         (g->extra.block && g->extra_type == NN_F32 && (g->n | g->c_stride | g->bias_stride) % 4 == 0))
         return true;
-    return cs_fail("matrix product %s of %u x %u x %u: sums of an affinity need memory of f32 and columns and strides in "
-                   "whole fours", g->label ? g->label : "", g->m, g->n, g->k);
+    return cs_fail("matrix product %s of %u x %u x %u: sums of an affinity need memory of f32 and columns and strides "
+                   "in whole fours", g->label ? g->label : "", g->m, g->n, g->k);
 }
 
 static bool check(const nn_gemm *g)

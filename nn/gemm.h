@@ -23,8 +23,8 @@ enum nn_gemm_epilogue {
     NN_GEMM_SLOPE,    /* C = v act'(other) */
     NN_GEMM_ADD,      /* C = v + other */
     NN_GEMM_AFFINITY, /* C = v; extra, f32, = sums of an affinity's terms of v, before C is rounded, over each four
-                       * columns, n / 4 a row; n, c_stride and bias_stride are multiples of 4 (specification 2.3; the sum
-                       * over the row is left to do) */
+                       * columns, n / 4 a row; n, c_stride and bias_stride are multiples of 4 (specification 2.3; the
+                       * sum over the row is left to do) */
 };
 
 /* One product, or one for each of `batch` entries or `groups` groups, of dense row-major matrices. Ranges may be longer

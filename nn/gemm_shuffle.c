@@ -27,8 +27,8 @@ bool nn_gemm_shuffle_suits(const vk_caps *caps, const nn_gemm_variant *v, const 
            nn_texel_fits(caps, g->b, nn_texel_bytes(e.b, g->b_type));
 }
 
-/* NT with rows of B of whole pages: all their beginnings share one place of a CPU's first cache, so that a turn had better
- * take whole lines of them. See terms_of_turn(). */
+/* NT with rows of B of whole pages: all their beginnings share one place of a CPU's first cache, so that a turn had
+ * better take whole lines of them. See terms_of_turn(). */
 static bool rows_collide(const nn_gemm *g)
 {
     enum { PAGE = 4096 };
@@ -83,9 +83,9 @@ bool nn_gemm_makes_rows(const vk_caps *caps, const nn_gemm_variant *v, const nn_
     return g->n * (g->k / sums) * nn_dtype_size(g->b_type) <= (narrow ? 2 * CACHE : CACHE);
 }
 
-/* Long rows of A and B map to few places of a CPU's cache: there a turn takes whole lines of them, unless that makes more
- * code than is cached. Tall tiles, whose code is long already, gain more by sharing B than they lose so, but for whole
- * pages; see rows_collide(). */
+/* Long rows of A and B map to few places of a CPU's cache: there a turn takes whole lines of them, unless that makes
+ * more code than is cached. Tall tiles, whose code is long already, gain more by sharing B than they lose so, but for
+ * whole pages; see rows_collide(). */
 static uint32_t terms_of_turn(const nn_gemm_variant *v, const nn_gemm *g, bool narrow)
 {
     enum { LONG_ROW = 2048 };

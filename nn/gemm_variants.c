@@ -150,8 +150,8 @@ static uint32_t group_step(uint32_t groups)
 }
 
 /* Splits the tiles among workgroups. A CPU driver pays for each workgroup about what a tile of 64 terms costs, so there
- * one makes several neighbouring tiles, as long as there are enough workgroups for many cores: many where their sums are
- * short, and where B is cached, so that whole rows of tiles are made. */
+ * one makes several neighbouring tiles, as long as there are enough workgroups for many cores: many where their sums
+ * are short, and where B is cached, so that whole rows of tiles are made. */
 static bool plan_groups(const vk_caps *caps, const nn_gemm *g, const nn_gemm_variant *v, push *p, uint32_t groups[3])
 {
     enum { ENOUGH = 64, MOST = 8, MANY = 16, SHORT_SUM = 128 };
@@ -172,7 +172,8 @@ static bool plan_groups(const vk_caps *caps, const nn_gemm *g, const nn_gemm_var
         p->row_tiles = ceil_div(row_tiles, caps->max_groups[1]);
     groups[0] = ceil_div(column_tiles, p->column_tiles);
     groups[1] = ceil_div(row_tiles, p->row_tiles);
-    /* So many row tiles there are at most: without equal shares the last workgroups, all one thread's, would be idle. */
+    /* So many row tiles there are at most: without equal shares the last workgroups, all one thread's, would be
+     * idle. */
     if (by_rows && caps->type == VK_TYPE_CPU)
         p->row_tiles = 0;
     if (groups[2] > caps->max_groups[2])

@@ -100,8 +100,8 @@ static uint32_t group_size(const vk_caps *caps, uint64_t invocations, uint32_t l
     return lanes > group ? lanes : group;
 }
 
-/* Units or rows that an invocation may take one after the other. On a CPU driver a subgroup is then a workgroup and takes
- * as many as leave enough workgroups, one behind the other in memory. */
+/* Units or rows that an invocation may take one after the other. On a CPU driver a subgroup is then a workgroup and
+ * takes as many as leave enough workgroups, one behind the other in memory. */
 static uint32_t turns_of(const vk_caps *caps, uint64_t invocations, uint32_t lanes)
 {
     const uint32_t most = 32;

@@ -53,10 +53,11 @@ enum nn_width nn_narrow_width(int64_t cols);
 /* The `old_slot` of a VALUES_SUM: what is to be added to, none where nothing is. */
 nn_row_bind nn_old_values(vk_bind sum, uint64_t stride, bool accumulate);
 
-/* Invocations for each of `rows` rows in a kernel that holds a row in registers: few units for each of them, and on a CPU
- * driver a subgroup for a row, whose neighbours' sums cost next to nothing. */
+/* Invocations for each of `rows` rows in a kernel that holds a row in registers: few units for each of them, and on a
+ * CPU driver a subgroup for a row, whose neighbours' sums cost next to nothing. */
 uint32_t nn_holding_lanes(vk_device *device, int64_t rows, int64_t units);
-/* In a kernel that reads and writes rows once: on a CPU driver a subgroup for a long row, so that it streams; else 0. */
+/* In a kernel that reads and writes rows once: on a CPU driver a subgroup for a long row, so that it streams; else
+ * 0. */
 uint32_t nn_streaming_lanes(vk_device *device, int64_t units);
 
 /* Records the kernel, slice by slice. Fails where a row does not fit a storage buffer of the device. */

@@ -99,8 +99,8 @@ typedef struct nn_pick {
 } nn_pick;
 
 /* Takes the stream, x [B, T, width], through the block; the feed-forward block's output remains to be added. cache_k,
- * cache_v [room, kv_heads * head_dim] for generation (B = 1), else NULL. With `wanted` (NULL: all rows) the stream comes
- * out as [R, width]: what follows the attention works row by row and is left out elsewhere. Not in a block with a
+ * cache_v [room, kv_heads * head_dim] for generation (B = 1), else NULL. With `wanted` (NULL: all rows) the stream
+ * comes out as [R, width]: what follows the attention works row by row and is left out elsewhere. Not in a block with a
  * mixture, whose losses are those of all rows: nn_block_picks(). */
 void nn_block_forward(nn_tape *tape, const nn_block *l, nn_stream *s, nn_tensor *cache_k, nn_tensor *cache_v,
                       const nn_pick *wanted, nn_pass_context *c);

@@ -35,8 +35,8 @@ const cs_field nn_moe_fields[] = {
           nn_affinity_names),
     FIELD(hybrid, CS_BOOL, 0, 0, "false", "add the winners' term, times router_theta, to the router loss"),
     FIELD(competition_memory, CS_ENUM, 0, 0, "\"store\"",
-          "what a competing step keeps for its backward pass: all experts' values, or only the winners' outputs and all "
-          "affinities, evaluating the experts again, a chunk of them at a time",
+          "what a competing step keeps for its backward pass: all experts' values, or only the winners' outputs and "
+          "all affinities, evaluating the experts again, a chunk of them at a time",
           memory_names),
     FIELD(norm_sigmoid, CS_BOOL, 0, 0, "false", "mix winners by sigmoid(affinity) instead of affinity"),
     FIELD(router_theta, CS_FLOAT, 0, 1e6, "0.1", "weight of the hybrid term"),

@@ -83,7 +83,8 @@ typedef struct nn_plan {
 
 /* Stable counting sort of indices [.., K] by expert; all on the device. */
 bool nn_moe_plan(nn_tape *tape, nn_tensor *indices, int experts, nn_plan *out);
-/* [T K, out]: the experts' outputs of the sorted rows; x [.., in] with T rows, weights stacked as in nn_competition(). */
+/* [T K, out]: the experts' outputs of the sorted rows; x [.., in] with T rows, weights stacked as in
+ * nn_competition(). */
 nn_tensor *nn_grouped_ffn(nn_tape *tape, nn_tensor *x, const nn_ffn_weights *w, enum nn_activation activation,
                           const nn_plan *plan);
 /* [.., C]: sum over k of weights [.., K] times the sorted rows ys [T K, C], or without a plan times ys [T, K, C]. */

@@ -93,9 +93,9 @@ nn_tensor *nn_reshape(nn_tape *tape, nn_tensor *t, int dims, const int64_t *shap
 void nn_recompute_begin(nn_tape *tape);
 void nn_recompute_end(nn_tape *tape);
 
-/* Appends one node; `params` (op->param_bytes bytes; NULL: zeros) is copied; a NULL tensor in `in` is an absent optional input where
- * the operator allows one (op->optional). out[i] receive the outputs (all the op has). Called by the wrappers in
- * nn/ops.h. */
+/* Appends one node; `params` (op->param_bytes bytes; NULL: zeros) is copied; a NULL tensor in `in` is an absent
+ * optional input where the operator allows one (op->optional). out[i] receive the outputs (all the op has). Called by
+ * the wrappers in nn/ops.h. */
 bool nn_apply(nn_tape *tape, const nn_op *op, const void *params, nn_tensor *const *in, int ins, nn_tensor **out);
 
 /* ---- running ---------------------------------------------------------------------------------------------------- */
@@ -171,8 +171,8 @@ struct nn_op {
     uint32_t keep_in, keep_out; /* bit i: backward reads input / output i */
     uint32_t aux_out;           /* bit i: float output i is a saved statistic or a log value and takes no gradient */
     uint32_t half_in;           /* bit i: input i may be F16 or BF16 */
-    uint32_t adds_out;          /* bit i: backward adds to the gradient of output i itself (nn_din_bind) and hands it on;
-                                   where nothing has contributed to it, it is not zeroed first */
+    uint32_t adds_out;          /* bit i: backward adds to the gradient of output i itself (nn_din_bind) and hands it
+                                   on; where nothing has contributed to it, it is not zeroed first */
     bool stops_gradient;        /* backward leaves out a path on purpose (stop-gradient): no finite differences */
     size_t param_bytes;         /* of the operator's parameter struct, <= NN_MAX_PARAM_BYTES */
     /* Checks inputs and parameters and fills dtype, dims, shape of every out[i]; errors name the operator. An output of
@@ -212,9 +212,9 @@ bool nn_wants_grad(const nn_tensor *t);
 /* Bind of an input's gradient; `*accumulate`: the kernel must add to what is there, else it must write every element.
  * Taking it counts as the contribution, so take it once per kernel that writes it. */
 vk_bind nn_din_bind(nn_exec *x, nn_tensor *t, bool *accumulate);
-/* Where an input's gradient is the output's and nothing has contributed to it yet, the input takes the memory instead of
- * a copy (whoever adds to it later gets its own). False where it has to be added or is of another type. Counts as the
- * contribution. */
+/* Where an input's gradient is the output's and nothing has contributed to it yet, the input takes the memory instead
+ * of a copy (whoever adds to it later gets its own). False where it has to be added or is of another type. Counts as
+ * the contribution. */
 bool nn_hand_gradient(nn_exec *x, const nn_tensor *out, nn_tensor *in);
 /* Memory for this node's present pass only. */
 vk_bind nn_scratch(nn_exec *x, uint64_t bytes);
@@ -245,14 +245,15 @@ void nn_params_free(nn_params **set);
  * after nn_params_allocate(). NULL on failure (name used twice, bad shape). */
 nn_tensor *nn_param_add(nn_params *set, const char *name, int dims, const int64_t *shape, enum nn_init init,
                         float scale, bool decay);
-/* Parameters whose name starts with `prefix` get no gradient; before nn_params_allocate(). Returns how many these are. */
+/* Parameters whose name starts with `prefix` get no gradient; before nn_params_allocate(). Returns how many these
+ * are. */
 size_t nn_params_freeze(nn_params *set, const char *prefix);
 /* Lays out and allocates the slabs; with `training` also gradients and moments. Values are drawn from (seed, name):
  * adding a parameter does not change the others. */
 bool nn_params_allocate(nn_params *set, bool training, uint64_t seed);
 /* Records: copies of the matrices in 16 bits (NN_F16, NN_BF16; always the same), as what products on a tape of that
- * precision read. Before the first forward pass and after each nn_params_step(); only what has changed is copied. NN_F32:
- * nothing to do. */
+ * precision read. Before the first forward pass and after each nn_params_step(); only what has changed is copied.
+ * NN_F32: nothing to do. */
 bool nn_params_narrow(nn_params *set, enum nn_dtype type);
 size_t nn_params_count(const nn_params *set);
 nn_param *nn_params_at(const nn_params *set, size_t i);

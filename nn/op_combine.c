@@ -9,8 +9,8 @@ enum { IN_YS, IN_WEIGHTS, IN_PLACES };
 
 /* ---- kernels ------------------------------------------------------------------------------------------------- */
 
-/* Rows of ys that are bound at a time, and where they begin; placed rows are visited window by window, others are sliced
- * with the tokens. */
+/* Rows of ys that are bound at a time, and where they begin; placed rows are visited window by window, others are
+ * sliced with the tokens. */
 typedef struct window {
     int64_t first, count, rows;
 } window;

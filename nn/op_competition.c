@@ -1,7 +1,7 @@
-/* Competition (specification 2.3): every expert is evaluated once for every token, in chunks of experts; the product that
- * makes a chunk's outputs sums the terms of their affinities where it can, and the best outputs so far are kept. What the
- * backward pass needs of all experts is stored, or recomputed chunk by chunk: then only affinities, winners and one chunk
- * are in memory. */
+/* Competition (specification 2.3): every expert is evaluated once for every token, in chunks of experts; the product
+ * that makes a chunk's outputs sums the terms of their affinities where it can, and the best outputs so far are kept.
+ * What the backward pass needs of all experts is stored, or recomputed chunk by chunk: then only affinities, winners
+ * and one chunk are in memory. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -170,12 +170,13 @@ static bool at_once(vk_device *device, const nn_ffn_shape *s, const nn_node *n, 
 {
     enum { MOST_TURNS = 32768 };
     uint64_t rows = (uint64_t)c.count * s->rows, winners = (uint64_t)s->rows * (uint64_t)params_of(n)->top_k;
-    return bytes_of(s->out_type, rows > winners ? rows : winners, s->out) <= vk_device_caps(device)->max_storage_range &&
+    return bytes_of(s->out_type, rows > winners ? rows : winners, s->out) <=
+               vk_device_caps(device)->max_storage_range &&
            (uint64_t)c.count * s->out <= MOST_TURNS;
 }
 
-/* Memory for sums of each four columns' terms of the affinities, of `experts` of them; none where the product that makes y
- * cannot sum them, or find_winners() could not bind them. */
+/* Memory for sums of each four columns' terms of the affinities, of `experts` of them; none where the product that
+ * makes y cannot sum them, or find_winners() could not bind them. */
 static vk_range affinity_sums(nn_exec *x, const nn_ffn_shape *s, const nn_node *n, uint32_t experts)
 {
     enum { MOST_TERMS = 16384 }; /* CPU drivers may make longer sums in parts, which take no epilogue */
@@ -183,8 +184,8 @@ static vk_range affinity_sums(nn_exec *x, const nn_ffn_shape *s, const nn_node *
     return summed ? nn_scratch(x, experts * sums_bytes(s)).range : (vk_range){0};
 }
 
-static bool launch_winners(vk_device *device, const nn_ffn_shape *s, const nn_node *n, chunk c, vk_range y, vk_range sums,
-                           bool whole)
+static bool launch_winners(vk_device *device, const nn_ffn_shape *s, const nn_node *n, chunk c, vk_range y,
+                           vk_range sums, bool whole)
 {
     const nn_competition_params *p = params_of(n);
     uint64_t row = bytes_of(s->out_type, 1, s->out);
@@ -210,8 +211,8 @@ static bool launch_winners(vk_device *device, const nn_ffn_shape *s, const nn_no
     });
 }
 
-/* Affinities of the chunk, and the winners so far; y [count, T, C] and, where the product has made them, sums of each four
- * columns' terms. */
+/* Affinities of the chunk, and the winners so far; y [count, T, C] and, where the product has made them, sums of each
+ * four columns' terms. */
 static bool find_winners(vk_device *device, const nn_ffn_shape *s, const nn_node *n, chunk c, vk_range y, vk_range sums)
 {
     y.size = c.count * output_bytes(s);
@@ -275,7 +276,8 @@ static vk_range hidden_scratch(nn_exec *x, const nn_ffn_shape *s, uint32_t exper
 }
 
 /* The block of all experts, with memory for the values of `experts` of them; `recorded`: those that backward reads. */
-static nn_ffn block_of(nn_exec *x, const nn_node *n, const nn_ffn_shape *s, uint32_t experts, bool recorded, vk_range *y)
+static nn_ffn block_of(nn_exec *x, const nn_node *n, const nn_ffn_shape *s, uint32_t experts, bool recorded,
+                       vk_range *y)
 {
     nn_ffn f = nn_ffn_of(n, s);
     *y = params_of(n)->recompute ? nn_scratch(x, experts * output_bytes(s)).range : values(n->out[OUT_Y]);

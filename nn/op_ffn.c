@@ -105,7 +105,7 @@ static bool find_block(const nn_node *n, nn_ffn *f)
     return true;
 }
 
-/* ---- windows of rows ---------------------------------------------------------------------------------------------- */
+/* ---- windows of rows --------------------------------------------------------------------------------------------- */
 
 /* The rows of a grouped block, in windows that a device can bind; one window where it can bind all. */
 typedef struct windows {

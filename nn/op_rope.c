@@ -68,7 +68,8 @@ static bool infer(nn_node *n)
         !nn_expect_integers("rope", "frequencies", n->in[IN_FREQUENCIES], p->head_dim))
         return false;
     if (p->heads < 1 || (int64_t)p->heads * p->head_dim > nn_cols(n->in[IN_X]))
-        return cs_fail("rope: %d heads of width %d in rows %s", p->heads, p->head_dim, nn_shape_string(n->in[IN_X]).text);
+        return cs_fail("rope: %d heads of width %d in rows %s", p->heads, p->head_dim,
+                       nn_shape_string(n->in[IN_X]).text);
     return p->theta > 1 || cs_fail("rope: theta %g is not above 1", p->theta);
 }
 

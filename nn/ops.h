@@ -87,8 +87,8 @@ nn_tensor *nn_gather_rows(nn_tape *tape, nn_tensor *x, nn_tensor *rows, nn_tenso
 /* loss [1] = scale * sum over rows of -log softmax(logits)[label], rows with label < 0 ignored; best [rows] I32 =
  * argmax (lowest index first); labels [rows] I32. best may be NULL. */
 nn_tensor *nn_cross_entropy(nn_tape *tape, nn_tensor *logits, nn_tensor *labels, float scale, nn_tensor **best);
-/* The same of the logits x [rows, K] w[V, K]^T, in F32 whatever the tape's precision. More than `chunk` logits a row are
- * never in memory: they are computed chunk by chunk, twice, with their share of the products. */
+/* The same of the logits x [rows, K] w[V, K]^T, in F32 whatever the tape's precision. More than `chunk` logits a row
+ * are never in memory: they are computed chunk by chunk, twice, with their share of the products. */
 nn_tensor *nn_linear_cross_entropy(nn_tape *tape, nn_tensor *x, nn_tensor *w, nn_tensor *labels, float scale,
                                    int64_t chunk, nn_tensor **best);
 enum nn_reduction { NN_SUM, NN_MEAN, NN_SUM_SQUARES };

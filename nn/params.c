@@ -10,7 +10,8 @@
 #include "base/random.h"
 #include "nn/launch.h"
 
-/* Parameters start on 256 bytes, also in 16 bits, which every device accepts as a storage and as a texel buffer offset. */
+/* Parameters start on 256 bytes, also in 16 bits, which every device accepts as a storage and as a texel buffer
+ * offset. */
 enum { PARAM_ALIGN = 128, SLAB_ELEMENTS = 64 << 20 };
 
 nn_params *nn_params_new(vk_device *device)

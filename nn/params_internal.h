@@ -3,8 +3,8 @@
 
 #include "nn/nn.h"
 
-/* Parameters side by side, so that the optimizer is one dispatch a slab. Elements [0, decay_elements) take weight decay,
- * the rest does not; gaps between parameters are zero and stay so. */
+/* Parameters side by side, so that the optimizer is one dispatch a slab. Elements [0, decay_elements) take weight
+ * decay, the rest does not; gaps between parameters are zero and stay so. */
 typedef struct nn_slab {
     vk_range value, grad, m, v; /* f32 [elements]; the last three only where trainable and training */
     uint64_t elements, decay_elements;

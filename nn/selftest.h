@@ -25,8 +25,8 @@ typedef struct nn_selftest_params {
 } nn_selftest_params;
 
 /* Runs the operators' cases (not the benchmark sizes) in every type; then, for all operators, finite differences on a
- * tape of several. A line a case goes to `out`. Returns false only where it could not run (unknown name, out of memory);
- * differences are counted in `result`. */
+ * tape of several. A line a case goes to `out`. Returns false only where it could not run (unknown name, out of
+ * memory); differences are counted in `result`. */
 bool nn_selftest(vk_device *device, const nn_selftest_params *p, FILE *out, nn_selftest_result *result);
 
 /* The last part of it: gradients of a small network on the tape against differences of its loss, all on the device. */

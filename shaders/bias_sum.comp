@@ -1,7 +1,7 @@
 #version 450
 // The gradients of biases, sums of columns per batch entry or group: out[e, chunk, :] (+)= sum of a share of the rows
-// of entry e, in a fixed order: blocks of rows for each of the workgroup's lanes in y, then the lanes. Very tall inputs take
-// two passes, the second one over the chunks of the first. -DTEXEL: rows of whole 16-byte texels, four columns per
+// of entry e, in a fixed order: blocks of rows for each of the workgroup's lanes in y, then the lanes. Very tall inputs
+// take two passes, the second one over the chunks of the first. -DTEXEL: rows of whole 16-byte texels, four columns per
 // invocation, for drivers where loads are dear.
 #extension GL_GOOGLE_include_directive : require
 #include "half.glsl"

@@ -1,8 +1,8 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
-// y[t] = sum over k of w[t, k] ys[row of (t, k)]; without WEIGHTED all w are 1. The row is places[t, k], or without PLACED
-// that of the pair itself. Rows of ys beyond first_source .. first_source + sources - 1 are not bound and count as 0.
-// LANES invocations per token.
+// y[t] = sum over k of w[t, k] ys[row of (t, k)]; without WEIGHTED all w are 1. The row is places[t, k], or without
+// PLACED that of the pair itself. Rows of ys beyond first_source .. first_source + sources - 1 are not bound and count
+// as 0. LANES invocations per token.
 #define PUSH_FIELDS uint first_source, sources;
 #include "rows.glsl"
 

@@ -52,10 +52,10 @@ vec4 bv[TERMS];               // B's columns of this lane
 const uint A_RUN = A_TYPE == TYPE_F32 || !A_ALIGNED ? 4 : 8;
 const uint A_FETCHES = RM * TERMS / SG / A_RUN;
 
-// Lane number t, to shuffle from. Where a subgroup is a vector of eight and the CPU has AVX2, lavapipe copies a constant
-// lane other than the first to all by two instructions, one that is not known when compiling by one (vpermps): so something
-// is added that is 0, as the workgroup is one subgroup. For other widths, and on the few CPUs with AVX alone, lavapipe
-// copies an unknown lane element by element.
+// Lane number t, to shuffle from. Where a subgroup is a vector of eight and the CPU has AVX2, lavapipe copies a
+// constant lane other than the first to all by two instructions, one that is not known when compiling by one (vpermps):
+// so something is added that is 0, as the workgroup is one subgroup. For other widths, and on the few CPUs with AVX
+// alone, lavapipe copies an unknown lane element by element.
 uint lane(uint t)
 {
     return SG == 8 && t > 0 ? t + gl_SubgroupID : t;
@@ -120,7 +120,9 @@ void load_row_numbers(uint i, uint last)
 
 uint b_row(uint i, uint t, uint last)
 {
-    return LAYOUT == TN && GATHER ? subgroupShuffle(row_numbers[t / SG], lane(t % SG)) : WHOLE ? i + t : min(i + t, last);
+    if (LAYOUT == TN && GATHER)
+        return subgroupShuffle(row_numbers[t / SG], lane(t % SG));
+    return WHOLE ? i + t : min(i + t, last);
 }
 
 // ---- tiles ----------------------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
 
-// From the partial sums of squares of all gradients: their norm, and what the optimizer makes of it. A step whose norm is
-// not finite is skipped. Where SCALED, the gradients are those of the loss times a scale that doubles after `growth` good
-// steps and that a skipped one halves (Micikevicius et al. 2018). LANES invocations for the one row.
+// From the partial sums of squares of all gradients: their norm, and what the optimizer makes of it. A step whose norm
+// is not finite is skipped. Where SCALED, the gradients are those of the loss times a scale that doubles after `growth`
+// good steps and that a skipped one halves (Micikevicius et al. 2018). LANES invocations for the one row.
 #define PUSH_FIELDS float clip, lr, keep, log_beta1, log_beta2; uint step, growth;
 #include "rows.glsl"
 #include "math.glsl"

@@ -3,8 +3,8 @@
 #extension GL_EXT_control_flow_attributes : require
 
 // Rotates the first `heads` heads of each row by position times frequency (`direction` -1: back, for gradients) and
-// copies the rest. A pair of columns is (2i, 2i + 1) where INTERLEAVED, else (i, i + half of the head). All heads share an
-// invocation's angles. (CPU drivers run a loop that is tested at its top once more than wanted.)
+// copies the rest. A pair of columns is (2i, 2i + 1) where INTERLEAVED, else (i, i + half of the head). All heads share
+// an invocation's angles. (CPU drivers run a loop that is tested at its top once more than wanted.)
 #define PUSH_FIELDS uint heads, head_units; float direction;
 #include "rows.glsl"
 #include "turn.glsl"

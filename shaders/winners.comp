@@ -1,9 +1,9 @@
 #version 450
 #extension GL_GOOGLE_include_directive : require
-// One chunk of a competition (specification 2.3): the affinities of experts first_expert .. first_expert + count - 1 from
-// their outputs y [count, T, C], or from sums of their terms, and the best TOP_K experts so far with their outputs, best
-// first, lowest index first among equals. Chunks come in ascending order; the first one finds nothing. LANES invocations
-// per token.
+// One chunk of a competition (specification 2.3): the affinities of experts first_expert .. first_expert + count - 1
+// from their outputs y [count, T, C], or from sums of their terms, and the best TOP_K experts so far with their
+// outputs, best first, lowest index first among equals. Chunks come in ascending order; the first one finds nothing.
+// LANES invocations per token.
 #define PUSH_FIELDS uint experts, first_expert, count, expert_rows;
 #include "rows.glsl"
 
@@ -79,6 +79,7 @@ void main()
             store_winners((token * TOP_K + k) * units + u,
                           fresh ? load_y(from * units + u) : load_old_winners(from * units + u), false);
         if (row_lane() == 0u)
-            indices[token * TOP_K + k] = fresh ? int(first_expert + source[k] - TOP_K) : indices[token * TOP_K + source[k]];
+            indices[token * TOP_K + k] =
+                fresh ? int(first_expert + source[k] - TOP_K) : indices[token * TOP_K + source[k]];
     }
 }

@@ -151,7 +151,8 @@ static inline trial make_trial_of(nn_gemm g, enum how how, bool gather)
     return t;
 }
 
-static inline trial make_trial(enum nn_gemm_layout layout, enum how how, uint32_t m, uint32_t n, uint32_t k, bool accumulate)
+static inline trial make_trial(enum nn_gemm_layout layout, enum how how, uint32_t m, uint32_t n, uint32_t k,
+                               bool accumulate)
 {
     return make_trial_of((nn_gemm){.layout = layout, .m = m, .n = n, .k = k, .accumulate = accumulate}, how, false);
 }

@@ -1,5 +1,5 @@
-/* Linked into the test programs of sanitizer builds: keeps leaks of the Vulkan driver out of the leak report. They can be
- * told from ours by their module only, which must therefore stay mapped after the Vulkan loader has dropped it. */
+/* Linked into the test programs of sanitizer builds: keeps leaks of the Vulkan driver out of the leak report. They can
+ * be told from ours by their module only, which must therefore stay mapped after the Vulkan loader has dropped it. */
 #include <dlfcn.h>
 
 const char *__lsan_default_suppressions(void);

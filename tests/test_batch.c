@@ -223,7 +223,8 @@ static size_t append_ids(const mm_tokenizer *t, const char *text, int32_t *out, 
     return count + n;
 }
 
-/* LLaVA tokenises what stands between special tokens in one piece; so must we, although the answer is marked off in it. */
+/* LLaVA tokenises what stands between special tokens in one piece; so must we, although the answer is marked off in
+ * it. */
 static void vicuna_with_llamas_tokenizer_equals_whole_pieces(void **state)
 {
     (void)state;

@@ -42,7 +42,8 @@ static json_t *make_doc(int devices)
     static const char *const names[] = {"slow <card>", "fast card", "fastest card"};
     json_t *doc = json_array();
     for (int d = 0; d < devices; d++)
-        assert_int_equal(json_array_append_new(doc, make_device(names[d], d ? VK_TYPE_DISCRETE : VK_TYPE_CPU, 1 + d)), 0);
+        assert_int_equal(json_array_append_new(doc, make_device(names[d], d ? VK_TYPE_DISCRETE : VK_TYPE_CPU, 1 + d)),
+                         0);
     return doc;
 }
 
@@ -70,7 +71,8 @@ static void test_roof(void **state)
     const json_t *entry = json_array_get(doc, 0), *results = json_object_get(entry, "results");
     assert_true(bench_peak_gflops(entry, "f32") == 100); /* by the best run */
     assert_true(bench_peak_gbytes(entry) == 10);
-    const bench_row product = bench_row_read(json_array_get(results, 2)), rows = bench_row_read(json_array_get(results, 3));
+    const bench_row product = bench_row_read(json_array_get(results, 2)),
+                    rows = bench_row_read(json_array_get(results, 3));
     assert_true(fabs(product.figure[BENCH_ROOF_PERCENT] - 50) < 1e-9); /* 2 ms of arithmetic took 4 */
     assert_true(fabs(rows.figure[BENCH_ROOF_PERCENT] - 25) < 1e-9);    /* 1 ms of memory took 4 */
     assert_true(isnan(rows.figure[BENCH_GFLOPS]));
@@ -85,7 +87,8 @@ static void test_matrix_roof(void **state)
     add(entry, BENCH_OPS, "gemm NT", "16-bit", "f16", 4, 200e6, 1e6);
     add(entry, BENCH_OPS, "gemm NT", "16-bit", "bf16", 4, 200e6, 1e6);
     const size_t last = json_array_size(results) - 1;
-    const bench_row f16 = bench_row_read(json_array_get(results, last - 1)), bf16 = bench_row_read(json_array_get(results, last));
+    const bench_row f16 = bench_row_read(json_array_get(results, last - 1)),
+                    bf16 = bench_row_read(json_array_get(results, last));
     assert_true(fabs(f16.figure[BENCH_ROOF_PERCENT] - 12.5) < 1e-9);
     assert_true(fabs(bf16.figure[BENCH_ROOF_PERCENT] - 50) < 1e-9); /* no matrices of bf16: the f32 peak */
     char *page = saved(doc, "matrix.html");

@@ -1,5 +1,5 @@
-/* What matrix products do with their sums: activations, gates, slopes, addends, the sums of an affinity's terms, in every
- * type; gathered rows. */
+/* What matrix products do with their sums: activations, gates, slopes, addends, the sums of an affinity's terms, in
+ * every type; gathered rows. */
 #include "tests/gemm_fixture.h"
 
 /* Epilogues, types and gathered rows, in all layouts, plain and grouped. */

@@ -9,10 +9,12 @@ enum { PATTERNS = 1 << 16, COLS = 256 };
 
 static const struct half_type {
     enum nn_dtype type;
-    uint16_t normal, infinity; /* the smallest normal number; larger patterns than infinity's, but for the sign, are NaN */
+    /* The smallest normal number; larger patterns than infinity's, but for the sign, are NaN. */
+    uint16_t normal, infinity;
     uint16_t (*bits)(float);
     float (*value)(uint16_t);
-} types[] = {{NN_F16, 0x0400, 0x7c00, cs_f16_bits, cs_f16_value}, {NN_BF16, 0x0080, 0x7f80, cs_bf16_bits, cs_bf16_value}};
+} types[] = {{NN_F16, 0x0400, 0x7c00, cs_f16_bits, cs_f16_value},
+             {NN_BF16, 0x0080, 0x7f80, cs_bf16_bits, cs_bf16_value}};
 enum { TYPES = sizeof types / sizeof *types };
 
 static bool is_nan(const struct half_type *t, uint32_t bits)

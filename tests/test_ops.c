@@ -125,7 +125,8 @@ static void test_loss_of_no_number(void **state)
         x[at] = NAN;
         nn_tape *tape = new_tape();
         nn_tensor *scores = nn_input(tape, NN_F32, 2, (int64_t[]){1, COLUMNS}, x);
-        nn_tensor *y = nn_keep(nn_cross_entropy(tape, scores, nn_input(tape, NN_I32, 1, (int64_t[]){1}, &label), 1, NULL));
+        nn_tensor *y =
+            nn_keep(nn_cross_entropy(tape, scores, nn_input(tape, NN_I32, 1, (int64_t[]){1}, &label), 1, NULL));
         check(y && nn_tape_run(tape, NULL, 0) && nn_read(tape, y, &loss));
         assert_true(isnan(loss));
         nn_tape_free(&tape);

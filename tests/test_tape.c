@@ -519,7 +519,8 @@ static void test_wrappers_name_the_operator(void **state)
     assert_error("add: input 1 is missing");
 }
 
-/* A device that has room for a few tensors only: the run fails, the reset gives everything back, a smaller run works. */
+/* A device that has room for a few tensors only: the run fails, the reset gives everything back, a smaller run
+ * works. */
 static void test_out_of_memory(void **state)
 {
     (void)state;

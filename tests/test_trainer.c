@@ -156,8 +156,9 @@ static void test_accumulation_counts_every_label_once(void **state)
     drop(b, m);
 }
 
-/* 16-bit training goes where f32 training goes. These 30 steps are the steepest part of the curve, where one token routed
- * differently makes a run fall a step earlier or later: about 3% of the mean; what broken arithmetic does is far more. */
+/* 16-bit training goes where f32 training goes. These 30 steps are the steepest part of the curve, where one token
+ * routed differently makes a run fall a step earlier or later: about 3% of the mean; what broken arithmetic does is far
+ * more. */
 static void test_precisions_agree(void **state)
 {
     (void)state;

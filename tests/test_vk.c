@@ -439,7 +439,8 @@ static void test_pipeline_cache(void **state)
     vk_device *device = open_plain();
     int used = snprintf(path, sizeof path, "%s/pipelines-", folder);
     for (int i = 0; i < 16; i++)
-        used += snprintf(path + used, sizeof path - (size_t)used, "%02x", vk_device_caps(device)->pipeline_cache_uuid[i]);
+        used +=
+            snprintf(path + used, sizeof path - (size_t)used, "%02x", vk_device_caps(device)->pipeline_cache_uuid[i]);
     vk_close(&device);
 
     use_cache(folder);
@@ -614,8 +615,8 @@ static void test_many_command_buffers(void **state)
     vk_close(&device);
 }
 
-/* A submit that is full goes by itself while a list is open: what that list uploads keeps its place in the ring, and its
- * tickets wait for it. */
+/* A submit that is full goes by itself while a list is open: what that list uploads keeps its place in the ring, and
+ * its tickets wait for it. */
 static void test_full_submit(void **state)
 {
     (void)state;
@@ -683,10 +684,11 @@ static void test_runtime_kernel(void **state)
 #ifndef HAVE_SHADERC
     skip();
 #endif
-    static const char text[] = "#version 460\n#include \"value.glsl\"\nlayout(local_size_x_id = 0, local_size_x = 64) in;\n"
-                               "layout(set = 0, binding = 0) readonly buffer X { float x[]; };\n"
-                               "layout(set = 0, binding = 1) buffer Y { float y[]; };\n"
-                               "void main() { y[gl_GlobalInvocationID.x] = VALUE; }\n";
+    static const char text[] =
+        "#version 460\n#include \"value.glsl\"\nlayout(local_size_x_id = 0, local_size_x = 64) in;\n"
+        "layout(set = 0, binding = 0) readonly buffer X { float x[]; };\n"
+        "layout(set = 0, binding = 1) buffer Y { float y[]; };\n"
+        "void main() { y[gl_GlobalInvocationID.x] = VALUE; }\n";
     static const char value[] = "#define VALUE 42.0\n", broken[] = "#version 460\nvoid main() { nonsense; }\n";
     char folder[] = "/tmp/csmoe-shaders-XXXXXX", path[256], include[256];
     assert_non_null(mkdtemp(folder));
@@ -728,7 +730,8 @@ static void test_spirv_val(void **state)
             continue;
         FILE *pipe = popen("spirv-val --target-env vulkan1.2 -", "w");
         assert_non_null(pipe);
-        assert_int_equal(fwrite(vk_kernel_sources[i].code, 1, vk_kernel_sources[i].bytes, pipe), vk_kernel_sources[i].bytes);
+        assert_int_equal(fwrite(vk_kernel_sources[i].code, 1, vk_kernel_sources[i].bytes, pipe),
+                         vk_kernel_sources[i].bytes);
         if (pclose(pipe))
             fail_msg("spirv-val rejects kernel %s", vk_kernel_sources[i].name);
     }

@@ -1,5 +1,5 @@
-/* The results of csmoe bench as one JSON document, which every output is made from: a list of devices, each with what it
- * is and a list of results.
+/* The results of csmoe bench as one JSON document, which every output is made from: a list of devices, each with what
+ * it is and a list of results.
  *
  *     [{"format": "csmoe bench 1", "device": ..., "driver": ..., "driver_info": ..., "vulkan": "1.3.230",
  *       "cpu_driver": true, "csmoe": "0.1.0", "commit": "v0.1-3-gabc", "date": "2026-01-31 12:00 UTC",

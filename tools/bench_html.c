@@ -7,7 +7,8 @@
 static const char head[] =
     "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
     "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>csmoe bench</title>\n<style>\n"
-    ":root { color-scheme: light dark; --page: #fff; --ink: #1c2024; --soft: #60646c; --grid: #d9dce1; --warn: #fff1d6;\n"
+    ":root { color-scheme: light dark; --page: #fff; --ink: #1c2024; --soft: #60646c; --grid: #d9dce1; "
+    "--warn: #fff1d6;\n"
     "  --d0: #1f6fb4; --d1: #c2410c; --d2: #15803d; --d3: #9333ea; --d4: #b4236a; --d5: #0f766e; }\n"
     "@media (prefers-color-scheme: dark) { :root { --page: #15181c; --ink: #e8eaed; --soft: #a2a8b2; --grid: #353a42;\n"
     "  --warn: #4a3510; --d0: #6cb2f2; --d1: #fb9a62; --d2: #5fd08a; --d3: #c79bff; --d4: #ff8fc0; --d5: #4fd0c3; } }\n"
@@ -40,9 +41,9 @@ static void put_devices(const json_t *doc, FILE *out)
     static const char *const keys[] = {"driver", "driver_info", "vulkan", "csmoe", "commit", "date"};
     size_t d;
     const json_t *device;
-    fputs("<div class=\"wide\"><table><tr><th class=\"text\">device</th><th class=\"text\">driver</th><th class=\"text\">"
-          "version</th><th class=\"text\">Vulkan</th><th class=\"text\">csmoe</th><th class=\"text\">commit</th>"
-          "<th class=\"text\">date</th></tr>\n", out);
+    fputs("<div class=\"wide\"><table><tr><th class=\"text\">device</th><th class=\"text\">driver</th>"
+          "<th class=\"text\">version</th><th class=\"text\">Vulkan</th><th class=\"text\">csmoe</th>"
+          "<th class=\"text\">commit</th><th class=\"text\">date</th></tr>\n", out);
     json_array_foreach(doc, d, device)
     {
         fprintf(out, "<tr><td class=\"text\"><span class=\"swatch\" style=\"background:var(--d%zu)\"></span>", d % 6);
@@ -148,9 +149,11 @@ static void put_roofline(const json_t *doc, FILE *out)
 {
     fputs("<h2>Roofline</h2>\n", out);
     if (bench_put_roofline(doc, out))
-        fputs("<p class=\"note\">Lines: each device's measured peaks in f32, dashed with its f16 matrices. Points: operators and matrix products, filled "
+        fputs("<p class=\"note\">Lines: each device's measured peaks in f32, dashed with its f16 matrices. Points: "
+              "operators and matrix products, filled "
               "forward, hollow backward; those that fit a cache can stand above the slope. Point at one for its "
-              "name.</p>\n", out);
+              "name.</p>\n",
+              out);
     else
         fputs("<p class=\"note\">None of the files has measured peaks.</p>\n", out);
 }

@@ -144,7 +144,8 @@ static void put_point(const frame *f, const bench_row *row, size_t d, FILE *out)
     char name[BENCH_NAME];
     const double *v = row->figure, intensity = v[BENCH_FLOP] / v[BENCH_BYTES];
     const bool hollow = !strcmp(row->text[BENCH_PASS], "backward");
-    fprintf(out, "<path class=\"point%s\" style=\"--of:var(--d%zu)\" transform=\"translate(%.1f %.1f)\" d=\"%s\"><title>",
+    fprintf(out,
+            "<path class=\"point%s\" style=\"--of:var(--d%zu)\" transform=\"translate(%.1f %.1f)\" d=\"%s\"><title>",
             hollow ? " hollow" : "", d % COLOURS, at_x(f, intensity), at_y(f, v[BENCH_GFLOPS]), shapes[d % SHAPES]);
     bench_put_escaped(bench_row_name(row, name), out);
     fprintf(out, ": %.4g GFLOP/s, %.3g FLOP/byte, %.4g ms", v[BENCH_GFLOPS], intensity, v[BENCH_MS]);
@@ -237,10 +238,11 @@ static double put_bar_row(const json_t *doc, const bench_row *row, enum bench_fi
     for (size_t d = 0; d < devices; d++, y += BAR) {
         const double value = figure_of(json_array_get(doc, d), row, figure);
         if (isfinite(value))
-            fprintf(out, "<rect x=\"%d\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" style=\"fill:var(--d%zu)\"/>"
-                         "<text x=\"%.1f\" y=\"%.1f\">%.4g</text>\n",
-                    NAMES, y, fmax(at_bar(value, most), 1), BAR - 2, d % COLOURS, NAMES + at_bar(value, most) + 4, y + 10,
-                    value);
+            fprintf(out,
+                    "<rect x=\"%d\" y=\"%.1f\" width=\"%.1f\" height=\"%d\" style=\"fill:var(--d%zu)\"/>"
+                    "<text x=\"%.1f\" y=\"%.1f\">%.4g</text>\n",
+                    NAMES, y, fmax(at_bar(value, most), 1), BAR - 2, d % COLOURS, NAMES + at_bar(value, most) + 4,
+                    y + 10, value);
     }
     return BAR * (double)devices + GAP;
 }

@@ -34,8 +34,8 @@ enum bench_figure bench_main_figure(const bench_row *row);
 /* "softmax [4096, 1024] forward f32": a row's name in one line. */
 const char *bench_row_name(const bench_row *row, char text[BENCH_NAME]);
 
-/* A device's figure in a comparison, "12.3 ms (2.50x)", the ratio being its speed in terms of the first device's; "" where
- * it has none. */
+/* A device's figure in a comparison, "12.3 ms (2.50x)", the ratio being its speed in terms of the first device's; ""
+ * where it has none. */
 const char *bench_compared(const json_t *doc, size_t device, const bench_row *row, char text[BENCH_CELL]);
 
 /* Every row of any of the devices once, in the order in which they come up, the parts one after the other; free() it.

@@ -11,8 +11,8 @@ void bench_print_device(const json_t *device, FILE *out)
 {
     fprintf(out, "%s, %s %s, Vulkan %s, csmoe %s (%s), %s\n", bench_device_text(device, "device"),
             bench_device_text(device, "driver"), bench_device_text(device, "driver_info"),
-            bench_device_text(device, "vulkan"), bench_device_text(device, "csmoe"), bench_device_text(device, "commit"),
-            bench_device_text(device, "date"));
+            bench_device_text(device, "vulkan"), bench_device_text(device, "csmoe"),
+            bench_device_text(device, "commit"), bench_device_text(device, "date"));
     if (bench_is_cpu(device))
         fprintf(out, "*** %s ***\n", bench_cpu_warning);
 }

@@ -112,7 +112,8 @@ static bool choose_parts(bench_job *job, const cs_strings *parts)
 /* "M,N,K": a product; "B,N,D,H,E,K": a layer. */
 static bool read_shape(bench_job *job, const char *text)
 {
-    int v[6], used = 0, count = sscanf(text, "%d,%d,%d%n,%d,%d,%d%n", &v[0], &v[1], &v[2], &used, &v[3], &v[4], &v[5], &used);
+    int v[6], used = 0;
+    int count = sscanf(text, "%d,%d,%d%n,%d,%d,%d%n", &v[0], &v[1], &v[2], &used, &v[3], &v[4], &v[5], &used);
     bool ok = (count == 3 || count == 6) && !text[used];
     for (int i = 0; ok && i < count; i++)
         ok = v[i] > 0 && v[i] <= 1 << 20;
@@ -178,7 +179,8 @@ int cmd_bench(int argc, char **argv)
     job.batch = (int)batch;
     json_t *doc = json_array();
     bool ok = (doc || cs_fail("out of memory for the results")) && make_job(&job, &shapes, &parts) &&
-              check_outputs(&o) && (device && !strcmp(device, "all") ? run_all(&job, doc) : bench_run(device, &job, doc)) &&
+              check_outputs(&o) &&
+              (device && !strcmp(device, "all") ? run_all(&job, doc) : bench_run(device, &job, doc)) &&
               save_outputs(&o, doc);
     json_decref(doc);
     free(shapes.items);

@@ -26,7 +26,8 @@ static bool import_llama2c(const char *source, const char *target)
     mm_llama2c_shape s;
     bool ok = device && mm_import_llama2c(source, target, device, &s);
     if (ok)
-        printf("%s: %d layers of width %d, %d pieces, context %d\n", target, s.layers, s.width, s.vocabulary, s.context);
+        printf("%s: %d layers of width %d, %d pieces, context %d\n", target, s.layers, s.width, s.vocabulary,
+               s.context);
     vk_close(&device);
     return ok;
 }

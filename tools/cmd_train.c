@@ -53,9 +53,9 @@ int cmd_train(int argc, char **argv)
         {"profile", CS_OPT_FLAG, &profile, .doc = "time every kernel and print a table at the end"},
         {"trace", CS_OPT_STRING, &p.trace, .arg = "FILE",
          .doc = "write what host and device do during one step, for ui.perfetto.dev"},
-        {"trace-step", CS_OPT_INT, &trace_step, 1, 9e15, "N",
-         "the step to trace (default: the tenth from here)"},
-        {"dry-run", CS_OPT_FLAG, &dry, .doc = "print the memory that training will take, and stop; --out is not needed"},
+        {"trace-step", CS_OPT_INT, &trace_step, 1, 9e15, "N", "the step to trace (default: the tenth from here)"},
+        {"dry-run", CS_OPT_FLAG, &dry,
+         .doc = "print the memory that training will take, and stop; --out is not needed"},
         {"describe-config", CS_OPT_FLAG, &describe, .doc = "print every key of the configuration (Markdown) and stop"},
     };
     const char *config = NULL;

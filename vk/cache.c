@@ -1,5 +1,5 @@
-/* The driver's pipeline cache, kept in a file per device. A file that is damaged, or of another driver or other kernels, is
- * ignored with a notice and replaced. */
+/* The driver's pipeline cache, kept in a file per device. A file that is damaged, or of another driver or other
+ * kernels, is ignored with a notice and replaced. */
 #include "vk/internal.h"
 
 #include <stdlib.h>

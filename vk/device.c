@@ -55,7 +55,8 @@ static void report_fault(vk_device *device)
     info.pAddressInfos = cs_alloc(counts.addressInfoCount, sizeof *info.pAddressInfos, "fault addresses");
     info.pVendorInfos = cs_alloc(counts.vendorInfoCount, sizeof *info.pVendorInfos, "fault records");
     counts.vendorBinarySize = 0;
-    if (info.pAddressInfos && info.pVendorInfos && device->api.GetDeviceFaultInfoEXT(device->handle, &counts, &info) >= 0) {
+    if (info.pAddressInfos && info.pVendorInfos &&
+        device->api.GetDeviceFaultInfoEXT(device->handle, &counts, &info) >= 0) {
         report(device, "; the driver says: %s", info.description);
         for (uint32_t i = 0; i < counts.addressInfoCount; i++)
             report(device, ", address 0x%llx", (unsigned long long)info.pAddressInfos[i].reportedAddress);
@@ -124,7 +125,8 @@ static void describe(const vk_device *device)
 {
     const vk_caps *caps = &device->caps;
     if (caps->type == VK_TYPE_CPU)
-        cs_log(CS_LOG_WARN, "device %zu: %s, %s, CPU driver: no GPU is used", device->index, caps->name, caps->driver_info);
+        cs_log(CS_LOG_WARN, "device %zu: %s, %s, CPU driver: no GPU is used", device->index, caps->name,
+               caps->driver_info);
     else
         cs_log(CS_LOG_INFO, "device %zu: %s, %s %s, %s", device->index, caps->name, caps->driver, caps->driver_info,
                vk_size_text(caps->memory_bytes));

@@ -123,7 +123,8 @@ static bool record(vk_device *device, const vk_dispatch *dispatch, const struct 
     const struct vk_about about = {.label = dispatch->label ? dispatch->label : dispatch->kernel,
                                    .flops = dispatch->flops, .bytes = dispatch->bytes, .once = dispatch->once};
     struct vk_touch touches[VK_MAX_BINDS];
-    size_t count = touches_of(dispatch, touches), extra = dispatch->binds * sizeof(struct vk_bound) + dispatch->push_bytes;
+    size_t count = touches_of(dispatch, touches),
+           extra = dispatch->binds * sizeof(struct vk_bound) + dispatch->push_bytes;
     struct vk_command *command = vk_list_add(device, VK_COMMAND_DISPATCH, extra, touches, count, &about);
     if (!command)
         return false;

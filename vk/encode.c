@@ -79,8 +79,8 @@ static void encode_barrier(vk_device *device, VkCommandBuffer buffer, bool to_ho
         .sType = VK_STRUCTURE_TYPE_MEMORY_BARRIER,
         .srcAccessMask = VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
         .dstAccessMask = to_host ? VK_ACCESS_HOST_READ_BIT
-                                 : VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT | VK_ACCESS_TRANSFER_READ_BIT |
-                                       VK_ACCESS_TRANSFER_WRITE_BIT,
+                                 : VK_ACCESS_SHADER_READ_BIT | VK_ACCESS_SHADER_WRITE_BIT |
+                                       VK_ACCESS_TRANSFER_READ_BIT | VK_ACCESS_TRANSFER_WRITE_BIT,
     };
     device->api.CmdPipelineBarrier(buffer, work, to_host ? VK_PIPELINE_STAGE_HOST_BIT : work, 0, 1, &memory, 0, NULL, 0,
                                    NULL);
@@ -95,8 +95,8 @@ static bool encode_dispatch(vk_device *device, struct vk_encoded *encoded, const
         if (!set)
             return false;
         write_set(device, c, layout->texels, set);
-        device->api.CmdBindDescriptorSets(encoded->buffer, VK_PIPELINE_BIND_POINT_COMPUTE, layout->handle, 0, 1, &set, 0,
-                                          NULL);
+        device->api.CmdBindDescriptorSets(encoded->buffer, VK_PIPELINE_BIND_POINT_COMPUTE, layout->handle, 0, 1, &set,
+                                          0, NULL);
     }
     device->api.CmdBindPipeline(encoded->buffer, VK_PIPELINE_BIND_POINT_COMPUTE, c->dispatch.pipeline);
     if (c->push_bytes)
@@ -227,8 +227,8 @@ static struct vk_encoded *find_oldest(const struct vk_stream *stream)
     return oldest;
 }
 
-/* One to encode into: one that nothing will look for, a new one while there are few, then the one not in flight that was
- * used longest ago. */
+/* One to encode into: one that nothing will look for, a new one while there are few, then the one not in flight that
+ * was used longest ago. */
 static struct vk_encoded *take_oldest(vk_device *device)
 {
     struct vk_stream *stream = &device->stream;

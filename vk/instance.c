@@ -24,8 +24,8 @@ static VKAPI_ATTR VkBool32 VKAPI_CALL on_message(VkDebugUtilsMessageSeverityFlag
     (void)types;
     (void)user;
     atomic_fetch_add(&validation_messages, 1);
-    cs_log(severity >= VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT ? CS_LOG_ERROR : CS_LOG_WARN, "Vulkan validation: %s",
-           data->pMessage);
+    cs_log(severity >= VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT ? CS_LOG_ERROR : CS_LOG_WARN,
+           "Vulkan validation: %s", data->pMessage);
     return VK_FALSE;
 }
 
@@ -156,8 +156,8 @@ static bool probe_all(struct vk_instance *instance, const VkPhysicalDevice *hand
         return cs_fail("no Vulkan device: no driver is installed or none found a device (Debian: apt-get install "
                        "mesa-vulkan-drivers)");
     if (!*count)
-        return cs_fail("no usable Vulkan device: none of %u has Vulkan 1.2 with timeline semaphores and a compute queue",
-                       total);
+        return cs_fail(
+            "no usable Vulkan device: none of %u has Vulkan 1.2 with timeline semaphores and a compute queue", total);
     return true;
 }
 
@@ -234,7 +234,8 @@ static bool parse_uuid(const char *text, uint8_t uuid[16])
             continue;
         if (!isxdigit((unsigned char)*text) || digits == 32)
             return false;
-        uint8_t value = (uint8_t)(isdigit((unsigned char)*text) ? *text - '0' : tolower((unsigned char)*text) - 'a' + 10);
+        uint8_t value =
+            (uint8_t)(isdigit((unsigned char)*text) ? *text - '0' : tolower((unsigned char)*text) - 'a' + 10);
         uuid[digits / 2] = (uint8_t)(digits % 2 ? uuid[digits / 2] << 4 | value : value);
         digits++;
     }

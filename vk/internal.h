@@ -103,8 +103,8 @@ bool vk_memory_init(vk_device *device);
 void vk_memory_close(vk_device *device);
 /* The cached texel view of a range, rounded up to whole texels. */
 VkBufferView vk_texel_view(vk_device *device, struct vk_block *block, uint64_t offset, uint64_t size);
-/* Before a command asks for views: where ever new ranges (a growing key/value cache) have filled the block's table, starts it
- * over once nothing in flight uses the old ones. */
+/* Before a command asks for views: where ever new ranges (a growing key/value cache) have filled the block's table,
+ * starts it over once nothing in flight uses the old ones. */
 bool vk_views_make_room(vk_device *device, struct vk_block *block);
 void vk_views_destroy(vk_device *device, struct vk_block *block);
 /* "1.5 GiB" into a static buffer of this thread (four are kept). */
@@ -156,7 +156,7 @@ void vk_cache_save(vk_device *device);
 /* Compiles a kernel's file from `folder`; `*code` is released with free(). */
 bool vk_runtime_compile(const vk_kernel_source *source, const char *folder, uint32_t **code, size_t *bytes);
 
-/* ---- stream (list.c, encode.c, stream.c, order.c, transfer.c, profile.c, trace.c) --------------------------------- */
+/* ---- stream (list.c, encode.c, stream.c, order.c, transfer.c, profile.c, trace.c) -------------------------------- */
 
 enum {
     VK_PART = 32,     /* commands of one command buffer, which is what is reused */
@@ -339,10 +339,11 @@ bool vk_order(vk_device *device, const struct vk_touch *touches, size_t count, b
 
 /* Appends a command, ordered after those it conflicts with, with `extra` bytes behind it; everything that is not set
  * here is zero and the caller's to fill. `about` NULL: not worth a word. NULL on failure. */
-struct vk_command *vk_list_add(vk_device *device, enum vk_command_kind kind, size_t extra, const struct vk_touch *touches,
-                               size_t count, const struct vk_about *about);
+struct vk_command *vk_list_add(vk_device *device, enum vk_command_kind kind, size_t extra,
+                               const struct vk_touch *touches, size_t count, const struct vk_about *about);
 
-/* Makes the recorded list a part of the next submit: by a command buffer that holds the same list, else by a new one. */
+/* Makes the recorded list a part of the next submit: by a command buffer that holds the same list, else by a new
+ * one. */
 bool vk_encode(vk_device *device);
 /* Nothing encoded so far is reused: something it names goes away. */
 void vk_encoded_forget(vk_device *device);

@@ -156,13 +156,15 @@ static bool check_subgroup(const vk_device *device, const struct vk_pipeline_key
     if (!key->subgroup || (power && key->subgroup >= caps->subgroup_min && key->subgroup <= caps->subgroup_max))
         return true;
     return cs_fail("kernel %s: subgroup size %u is not one that device %s offers (%u to %u)",
-                   vk_kernel_sources[key->kernel].name, key->subgroup, caps->name, caps->subgroup_min, caps->subgroup_max);
+                   vk_kernel_sources[key->kernel].name, key->subgroup, caps->name, caps->subgroup_min,
+                   caps->subgroup_max);
 }
 
 const struct vk_pipeline *vk_pipeline_get(vk_device *device, const struct vk_pipeline_key *key)
 {
     struct vk_kernels *kernels = &device->kernels;
-    uint64_t hash = vk_hash(key, offsetof(struct vk_pipeline_key, spec) + key->specs * sizeof key->spec[0], VK_HASH_SEED);
+    uint64_t hash =
+        vk_hash(key, offsetof(struct vk_pipeline_key, spec) + key->specs * sizeof key->spec[0], VK_HASH_SEED);
     size_t probe = 0;
     for (uint32_t i; (i = vk_map_next(&kernels->pipeline_map, hash, &probe)) != VK_MAP_NONE;)
         if (!memcmp(&kernels->pipelines[i].key, key, sizeof *key))

@@ -27,8 +27,8 @@ static bool make_room(vk_device *device, size_t bytes, bool once)
     return cs_grow(&list->bytes, &list->capacity, wanted, 1, "recorded commands");
 }
 
-struct vk_command *vk_list_add(vk_device *device, enum vk_command_kind kind, size_t extra, const struct vk_touch *touches,
-                               size_t count, const struct vk_about *about)
+struct vk_command *vk_list_add(vk_device *device, enum vk_command_kind kind, size_t extra,
+                               const struct vk_touch *touches, size_t count, const struct vk_about *about)
 {
     struct vk_list *list = &device->stream.list;
     size_t bytes = (sizeof(struct vk_command) + extra + 7) & ~(size_t)7;

@@ -282,7 +282,8 @@ static bool extend(vk_device *device, enum vk_memory kind, uint64_t bytes)
     }
     VkResult result = VK_SUCCESS;
     uint64_t size = block_size(device, kind, bytes, allowed);
-    return grow(device, kind, size, false, &result) || (result && size > bytes && grow(device, kind, bytes, false, &result));
+    return grow(device, kind, size, false, &result) ||
+           (result && size > bytes && grow(device, kind, bytes, false, &result));
 }
 
 vk_range vk_alloc(vk_device *device, uint64_t bytes, enum vk_memory kind, const char *what)

@@ -1,5 +1,5 @@
-/* Barriers from tracked reads and writes. Each block keeps the ranges touched since the last barrier; as that one is global,
- * a single counter ("epoch") forgets them all. */
+/* Barriers from tracked reads and writes. Each block keeps the ranges touched since the last barrier; as that one is
+ * global, a single counter ("epoch") forgets them all. */
 #include "vk/internal.h"
 
 static bool conflicts(const struct vk_touch *touch, uint64_t epoch)

@@ -177,8 +177,8 @@ static bool print_rows(const struct vk_profile *profile, FILE *out)
     fprintf(out, "%-32s %8s %10s %6s %8s %7s\n", "kernel", "calls", "ms", "share", "GFLOP/s", "GB/s");
     for (size_t i = 0; i < profile->count; i++)
         fprintf(out, "%-32s %8llu %10.3f %5.1f%% %8.2f %7.2f\n", rows[i].label, (unsigned long long)rows[i].calls,
-                rows[i].ns / 1e6, total > 0 ? 100 * rows[i].ns / total : 0, rows[i].ns > 0 ? rows[i].flops / rows[i].ns : 0,
-                rows[i].ns > 0 ? rows[i].bytes / rows[i].ns : 0);
+                rows[i].ns / 1e6, total > 0 ? 100 * rows[i].ns / total : 0,
+                rows[i].ns > 0 ? rows[i].flops / rows[i].ns : 0, rows[i].ns > 0 ? rows[i].bytes / rows[i].ns : 0);
     fprintf(out, "%-32s %8s %10.3f\n", "total", "", total / 1e6);
     free(rows);
     return true;
@@ -195,8 +195,9 @@ bool vk_profile_print(vk_device *device, FILE *out)
         return false;
     vk_counters now = device->counters;
     fprintf(out, "%llu dispatches, %llu barriers, %llu copies, %llu submits, %llu host waits, %llu pipelines made\n",
-            (unsigned long long)(now.dispatches - since->dispatches), (unsigned long long)(now.barriers - since->barriers),
-            (unsigned long long)(now.copies - since->copies), (unsigned long long)(now.submits - since->submits),
+            (unsigned long long)(now.dispatches - since->dispatches),
+            (unsigned long long)(now.barriers - since->barriers), (unsigned long long)(now.copies - since->copies),
+            (unsigned long long)(now.submits - since->submits),
             (unsigned long long)(now.host_waits - since->host_waits),
             (unsigned long long)(now.pipelines - since->pipelines));
     fprintf(out, "command buffers: %llu encoded, %llu reused\n", (unsigned long long)(now.encoded - since->encoded),

@@ -28,7 +28,8 @@ bool vk_spans_add(struct vk_spans *spans, uint64_t lo, uint64_t hi)
             hi = spans->items[to].hi;
         to++;
     }
-    if (from == to && !cs_grow(&spans->items, &spans->capacity, spans->count + 1, sizeof *spans->items, "memory ranges"))
+    if (from == to &&
+        !cs_grow(&spans->items, &spans->capacity, spans->count + 1, sizeof *spans->items, "memory ranges"))
         return false;
     memmove(spans->items + from + 1, spans->items + to, (spans->count - to) * sizeof *spans->items);
     spans->items[from] = (struct vk_span){lo, hi};

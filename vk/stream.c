@@ -77,7 +77,8 @@ bool vk_stream_add_part(vk_device *device, struct vk_encoded *part)
         return cs_fail("recording work: the work before it could not be submitted");
     submit->parts[submit->part_count++] = part;
     submit->staging_end = device->transfer.recorded;
-    /* What is recorded next belongs to the next submit, which tickets count on. The last place is for a host barrier. */
+    /* What is recorded next belongs to the next submit, which tickets count on. The last place is for a host
+     * barrier. */
     return submit->part_count != VK_PARTS - 1 || vk_submit(device);
 }
 
@@ -107,8 +108,9 @@ uint64_t vk_next_value(const vk_device *device)
 bool vk_stream_reap(vk_device *device)
 {
     struct vk_stream *stream = &device->stream;
-    if (!vk_alive(device) || !vk_check(device, device->api.GetSemaphoreCounterValue(device->handle, stream->timeline,
-                                                                                   &stream->completed), "asking for progress"))
+    if (!vk_alive(device) ||
+        !vk_check(device, device->api.GetSemaphoreCounterValue(device->handle, stream->timeline, &stream->completed),
+                  "asking for progress"))
         return false;
     while (stream->first < stream->next) {
         struct vk_submit *submit = &stream->submits[stream->first % VK_SUBMITS];

@@ -74,7 +74,8 @@ static uint64_t host_time(const vk_device *device, uint64_t ticks)
     const struct vk_trace *at = &device->trace;
     uint64_t after = vk_ticks_between(device, at->ticks, ticks), before = vk_ticks_between(device, ticks, at->ticks);
     const double ns = (double)device->caps.timestamp_ns;
-    return after < before ? at->host_ns + (uint64_t)((double)after * ns) : at->host_ns - (uint64_t)((double)before * ns);
+    return after < before ? at->host_ns + (uint64_t)((double)after * ns)
+                          : at->host_ns - (uint64_t)((double)before * ns);
 }
 
 void vk_trace_command(const vk_device *device, const struct vk_profile_row *row, uint64_t begin, uint64_t end,

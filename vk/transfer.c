@@ -145,7 +145,8 @@ uint64_t vk_read_later(vk_device *device, vk_range src)
         return 0;
     uint64_t ticket = transfer->ticket + 1, slot = ticket % VK_TICKETS;
     vk_range dst = {transfer->ring.block, transfer->ring.offset + slot * VK_READ_LATER_BYTES, src.size};
-    if (!device->dry && src.size && !copy_range(device, dst, src, true, (struct vk_about){.label = "read", .once = true}))
+    if (!device->dry && src.size &&
+        !copy_range(device, dst, src, true, (struct vk_about){.label = "read", .once = true}))
         return 0;
     transfer->tickets[slot].value = device->dry || !src.size ? 0 : vk_next_value(device);
     transfer->tickets[slot].bytes = device->dry ? dry_bytes : vk_host(dst);

@@ -179,9 +179,10 @@ typedef struct vk_dispatch {
 /* ---- the stream ------------------------------------------------------------------------------------------------- */
 
 /* Work goes to the device's one stream in recording order. Barriers are derived from the ranges that each command reads
- * and writes: commands that do not conflict run unordered, conflicting ones are ordered. Work is submitted by itself once
- * enough is estimated (DESIGN decision 11) and at vk_submit(). What is recorded is a list; where the same commands come
- * again, as they do from step to step of a model, the command buffers that they were encoded in are submitted again. */
+ * and writes: commands that do not conflict run unordered, conflicting ones are ordered. Work is submitted by itself
+ * once enough is estimated (DESIGN decision 11) and at vk_submit(). What is recorded is a list; where the same commands
+ * come again, as they do from step to step of a model, the command buffers that they were encoded in are submitted
+ * again. */
 bool vk_run(vk_device *device, const vk_dispatch *dispatch);
 /* dst and src of equal size (multiple of 4), not overlapping. */
 bool vk_copy(vk_device *device, vk_range dst, vk_range src);
@@ -202,8 +203,8 @@ bool vk_done(vk_device *device, uint64_t value);
 bool vk_wait(vk_device *device, uint64_t value);
 
 enum { VK_READ_LATER_BYTES = 64 << 10 };
-/* Records a copy of `src` (up to VK_READ_LATER_BYTES) into the readback ring and returns a ticket, 0 on failure. The ring
- * holds the last 64 tickets; an older one is overwritten. */
+/* Records a copy of `src` (up to VK_READ_LATER_BYTES) into the readback ring and returns a ticket, 0 on failure. The
+ * ring holds the last 64 tickets; an older one is overwritten. */
 uint64_t vk_read_later(vk_device *device, vk_range src);
 /* The bytes of a ticket if its copy has completed, else NULL; valid until 63 more tickets are taken. Never blocks. */
 const void *vk_read_ready(vk_device *device, uint64_t ticket);

@@ -1,5 +1,5 @@
-// Affinity of an expert's output to its token (specification 2.3): a mean of f over the columns, or the L2 norm; here its
-// terms. The includer defines the constant KIND.
+// Affinity of an expert's output to its token (specification 2.3): a mean of f over the columns, or the L2 norm; here
+// its terms. The includer defines the constant KIND.
 #ifndef AFFINITY_GLSL
 #define AFFINITY_GLSL
 
@@ -26,9 +26,9 @@ float affinity_term(float y)
     }
 }
 
-// float affinity_sum(T y): sum of the terms of y's columns, COUNT of them, each COLUMN_OF(y, c). Softplus, log(1 + e^y), is
-// max(y, 0) and one logarithm of the product of all 1 + e^-|y|, which is kept less 1, so that the smallest terms are not
-// lost.
+// float affinity_sum(T y): sum of the terms of y's columns, COUNT of them, each COLUMN_OF(y, c). Softplus, log(1 +
+// e^y), is max(y, 0) and one logarithm of the product of all 1 + e^-|y|, which is kept less 1, so that the smallest
+// terms are not lost.
 #define DEFINE_AFFINITY_SUM(T, COUNT, COLUMN_OF) \
     float affinity_sum(T y) \
     { \

@@ -1,6 +1,6 @@
-// Shared by all kernels. Conventions: #version 460; local_size_x_id = 0 with a local_size_x default (without one a driver
-// may take a workgroup of 1); descriptor set 0, binding i = bind[i] of the dispatch; sizes and scalars in one push_constant
-// block of at most 128 bytes. No loop of more than 65535 turns: lavapipe 22.3 stops there without a word.
+// Shared by all kernels. Conventions: #version 460; local_size_x_id = 0 with a local_size_x default (without one a
+// driver may take a workgroup of 1); descriptor set 0, binding i = bind[i] of the dispatch; sizes and scalars in one
+// push_constant block of at most 128 bytes. No loop of more than 65535 turns: lavapipe 22.3 stops there without a word.
 #ifndef COMMON_GLSL
 #define COMMON_GLSL
 
@@ -25,8 +25,8 @@ uint group_count()
     return gl_NumWorkGroups.x * gl_NumWorkGroups.y * gl_NumWorkGroups.z;
 }
 
-// Invocation number and count of one-dimensional workgroups, for grid-stride loops. Macros, because a function that mentions
-// gl_WorkGroupSize before the shader's local_size layout would be compiled for a workgroup of 1.
+// Invocation number and count of one-dimensional workgroups, for grid-stride loops. Macros, because a function that
+// mentions gl_WorkGroupSize before the shader's local_size layout would be compiled for a workgroup of 1.
 #define GLOBAL_INDEX (group_index() * gl_WorkGroupSize.x + gl_LocalInvocationID.x)
 #define GLOBAL_SIZE (group_count() * gl_WorkGroupSize.x)
 

@@ -71,7 +71,8 @@ Tile first_tile(uint index)
     if (LAYOUT != TN)
         return find_tile(index);
     entry = entry * group_step % groups;
-    return Tile(entry, index * HEIGHT, m, 0, uint(offsets[first_group + entry]), uint(offsets[first_group + entry + 1]));
+    return Tile(entry, index * HEIGHT, m, 0, uint(offsets[first_group + entry]),
+                uint(offsets[first_group + entry + 1]));
 }
 
 // The one below it; below a group's last one comes the first of the next group with rows.

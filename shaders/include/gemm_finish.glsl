@@ -33,7 +33,7 @@ layout(push_constant) uniform Push
     uint a_stride, b_stride, c_stride, bias_stride; // elements from one batch entry or group to the next
     uint groups;                  // 0 where not grouped
     uint segments;                // consecutive batch entries summed into one C
-    uint column_tiles, row_tiles; // made by one workgroup, one after the other: a workgroup of its own costs a CPU 1 us.
+    uint column_tiles, row_tiles; // made by one workgroup, one after the other: one of its own costs a CPU 1 us.
                                   // row_tiles 0: an equal share of all groups' rows of tiles
     uint term, terms;             // sum over this window of the terms only; see nn/gemm.c
     uint nothing;                 // 0, unknown to the compiler: with it what is only touched is used

@@ -1,5 +1,6 @@
 // How gemm_shuffle.comp makes a tile of COLS columns of each lane. Included once for each COLS that a kernel has;
-// TILE() names its functions. As a parameter of functions, COLS would multiply the time that a CPU driver takes to compile.
+// TILE() names its functions. As a parameter of functions, COLS would multiply the time that a CPU driver takes to
+// compile.
 
 // NT: from runs of terms of each column to columns of each term. Where A is 0, beyond the end, B must be a number.
 void TILE(fetch_b_columns)(uint start[4], uint i, uint end)

@@ -1,9 +1,9 @@
 // Reading memory before it is wanted, for gemm_shuffle.comp on CPU drivers: what is read here is used in a way that
 // changes nothing.
 
-// Reads something of every cache line of a matrix like C that this tile goes to: the lines come while the sums are made,
-// where a store, or the read of an epilogue, would wait for each. AHEAD: as many lines of the next row of tiles, one
-// behind the other in memory from tile to tile, which a CPU foresees.
+// Reads something of every cache line of a matrix like C that this tile goes to: the lines come while the sums are
+// made, where a store, or the read of an epilogue, would wait for each. AHEAD: as many lines of the next row of tiles,
+// one behind the other in memory from tile to tile, which a CPU foresees.
 #define TOUCH_TILE(NAME, texels, TYPE) \
     uint touch_##NAME(Tile tile) \
     { \

@@ -1,5 +1,5 @@
-// 16-bit floats in memory, two to a word (the lower half first), without any 16-bit storage or arithmetic of the device.
-// `type` is enum nn_dtype; give a specialization constant, so that the other branch costs nothing.
+// 16-bit floats in memory, two to a word (the lower half first), without any 16-bit storage or arithmetic of the
+// device. `type` is enum nn_dtype; give a specialization constant, so that the other branch costs nothing.
 //
 // Rounding is to nearest, ties to even, by integer arithmetic: packHalf2x16 may round as the driver likes (lavapipe
 // truncates, and so saturates where loss scaling waits for an infinity).

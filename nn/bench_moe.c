@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/random.h"
+#include "nn/dtype.h"
 #include "nn/layers.h"
 
 const char *const nn_bench_moe_names[] = {"dense", "routed", "routed, Zipf", "competing", "competing, recomputed"};
@@ -71,6 +72,19 @@ static void choose_experts(const trial *t, cs_random *r, int token, float *logit
     }
 }
 
+static bool upload(trial *t, const float *x, size_t count)
+{
+    const enum nn_dtype type = t->shape->precision;
+    if (!nn_is_half(type))
+        return vk_upload(t->device, t->tokens, x, count * 4);
+    uint16_t *narrow = cs_alloc(count, sizeof *narrow, "a benchmark");
+    if (narrow)
+        nn_narrow(type, x, count, narrow);
+    bool ok = narrow && vk_upload(t->device, t->tokens, narrow, count * 2);
+    free(narrow);
+    return ok;
+}
+
 static bool write_tokens(trial *t)
 {
     const nn_bench_moe_shape *s = t->shape;
@@ -82,8 +96,8 @@ static bool write_tokens(trial *t)
         x[i] = cs_random_normal(&r);
     for (int i = 0; x && i < tokens; i++)
         choose_experts(t, &r, i, x + (size_t)i * (size_t)s->width);
-    t->tokens = vk_alloc(t->device, count * 4, VK_MEMORY_DEVICE, "a benchmark");
-    bool ok = x && t->tokens.block && vk_upload(t->device, t->tokens, x, count * 4);
+    t->tokens = vk_alloc(t->device, count * nn_dtype_size(s->precision), VK_MEMORY_DEVICE, "a benchmark");
+    bool ok = x && t->tokens.block && upload(t, x, count);
     free(x);
     return ok;
 }
@@ -107,12 +121,15 @@ static bool make(trial *t)
     t->tape = nn_tape_new(t->device);
     if (!t->params || !t->tape)
         return false;
+    nn_tape_set_precision(t->tape, s->precision);
     if (t->kind == NN_BENCH_DENSE)
         return nn_mlp_init(&t->dense, t->params, "dense", s->width, (int64_t)s->top_k * s->hidden, s->width,
                            NN_FFN_GELU) &&
-               nn_params_allocate(t->params, true, 1) && write_tokens(t);
+               nn_params_allocate(t->params, true, 1) && write_tokens(t) &&
+               nn_params_narrow(t->params, s->precision);
     return nn_moe_init(&t->moe, t->params, "moe", &c, s->width, s->width, NN_FFN_GELU) &&
-           nn_params_allocate(t->params, true, 1) && write_gate(t) && write_tokens(t);
+           nn_params_allocate(t->params, true, 1) && write_gate(t) && write_tokens(t) &&
+           nn_params_narrow(t->params, s->precision);
 }
 
 static void drop(trial *t)
@@ -128,7 +145,8 @@ static bool record_pass(trial *t)
     nn_root roots[1 + NN_MOE_LOSSES];
     int count = 1;
     nn_tape_reset(t->tape);
-    nn_tensor *x = nn_watch(nn_external(t->tape, NN_F32, 3, (int64_t[]){s->sequences, s->tokens, s->width}, t->tokens));
+    const int64_t shape[] = {s->sequences, s->tokens, s->width};
+    nn_tensor *x = nn_watch(nn_external(t->tape, s->precision, 3, shape, t->tokens));
     if (t->kind == NN_BENCH_DENSE) {
         roots[0] = (nn_root){nn_mlp_forward(t->tape, &t->dense, x), 1, NULL};
         return nn_tape_run(t->tape, roots, 1);

@@ -8,6 +8,7 @@
 /* B sequences of N tokens of width D; experts of hidden width H with biases and GELU, K of E per token. */
 typedef struct nn_bench_moe_shape {
     int sequences, tokens, width, hidden, experts, top_k;
+    enum nn_dtype precision; /* of the tape and of the tokens; see nn_tape_set_precision() */
 } nn_bench_moe_shape;
 
 enum nn_bench_moe_kind {

@@ -107,18 +107,23 @@ static void test_operator(void **state)
 static void test_mixture_of_experts(void **state)
 {
     (void)state;
-    const nn_bench_moe_shape shape = {2, 8, 16, 8, 4, 2};
-    nn_bench_moe_result results[NN_BENCH_MOE_KINDS], *wanted[NN_BENCH_MOE_KINDS];
-    for (int k = 0; k < NN_BENCH_MOE_KINDS; k++)
-        wanted[k] = &results[k];
-    if (!nn_bench_moe(device, &shape, 5, wanted))
-        fail_msg("%s", cs_error());
-    for (int k = 0; k < NN_BENCH_MOE_KINDS; k++) {
-        check_timing(&results[k].time);
-        assert_true(results[k].time.flops == 12.0 * 16 * 16 * 8 * (k >= NN_BENCH_COMPETING ? 4 : 2));
-        assert_true(results[k].dispatches > 0);
-        assert_true(results[k].peak_bytes > 0);
+    uint64_t peaks[2];
+    for (int half = 0; half < 2; half++) {
+        const nn_bench_moe_shape shape = {2, 8, 16, 8, 4, 2, half ? NN_BF16 : NN_F32};
+        nn_bench_moe_result results[NN_BENCH_MOE_KINDS], *wanted[NN_BENCH_MOE_KINDS];
+        for (int k = 0; k < NN_BENCH_MOE_KINDS; k++)
+            wanted[k] = &results[k];
+        if (!nn_bench_moe(device, &shape, 5, wanted))
+            fail_msg("%s", cs_error());
+        for (int k = 0; k < NN_BENCH_MOE_KINDS; k++) {
+            check_timing(&results[k].time);
+            assert_true(results[k].time.flops == 12.0 * 16 * 16 * 8 * (k >= NN_BENCH_COMPETING ? 4 : 2));
+            assert_true(results[k].dispatches > 0);
+            assert_true(results[k].peak_bytes > 0);
+        }
+        peaks[half] = results[NN_BENCH_COMPETING].peak_bytes;
     }
+    assert_true(peaks[1] < peaks[0]);
 }
 
 static void test_nothing_is_left(void **state)

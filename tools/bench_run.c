@@ -144,9 +144,9 @@ static bool run_ops(session *s)
 
 /* ---- the mixture-of-experts layer -------------------------------------------------------------------------------- */
 
-static bool run_layer(session *s, const int *size)
+static bool run_layer(session *s, const int *size, enum nn_dtype precision)
 {
-    const nn_bench_moe_shape shape = {size[0], size[1], size[2], size[3], size[4], size[5]};
+    const nn_bench_moe_shape shape = {size[0], size[1], size[2], size[3], size[4], size[5], precision};
     nn_bench_moe_result result[NN_BENCH_MOE_KINDS], *wanted[NN_BENCH_MOE_KINDS];
     char name[96];
     snprintf(name, sizeof name, "%d,%d,%d,%d,%d,%d", size[0], size[1], size[2], size[3], size[4], size[5]);
@@ -156,7 +156,8 @@ static bool run_layer(session *s, const int *size)
         return false;
     for (int k = 0; k < NN_BENCH_MOE_KINDS; k++) {
         const nn_timing *t = &result[k].time;
-        bench_row row = bench_row_of(BENCH_MOE, nn_bench_moe_names[k], name, "both", "f32", t);
+        bench_row row = bench_row_of(BENCH_MOE, nn_bench_moe_names[k], name, "both",
+                                     nn_dtype_name(precision), t);
         /* The same arithmetic as the dense block's, but for the competing one, which has E / K times as much. */
         const double dense = result[NN_BENCH_DENSE].time.median * t->flops / result[NN_BENCH_DENSE].time.flops;
         row.figure[BENCH_DENSE_PERCENT] = k == NN_BENCH_DENSE ? NAN : 100 * dense / t->median;
@@ -173,11 +174,14 @@ static bool run_layers(session *s)
     /* The shapes that the layer is compared with PyTorch at; the last one is for GPUs. */
     static const int usual[][6] = {{4, 256, 128, 512, 8, 2},  {4, 512, 256, 1024, 8, 2},  {4, 512, 512, 2048, 4, 2},
                                    {8, 512, 264, 264, 16, 2}, {8, 2048, 2048, 8192, 8, 2}};
-    const size_t all = CS_COUNT(usual) - bench_is_cpu(s->entry);
+    static const enum nn_dtype types[] = {NN_F32, NN_F16, NN_BF16};
+    const bool cpu = bench_is_cpu(s->entry); /* where 16 bits are little faster, and a run takes minutes */
+    const size_t all = CS_COUNT(usual) - cpu, precisions = cpu ? 1 : CS_COUNT(types);
     const size_t count = s->job->layers ? s->job->layers : s->job->quick ? 1 : all;
     for (size_t i = 0; i < count; i++)
-        if (!run_layer(s, s->job->layers ? s->job->layer[i].size : usual[i]))
-            return false;
+        for (size_t type = 0; type < precisions; type++)
+            if (!run_layer(s, s->job->layers ? s->job->layer[i].size : usual[i], types[type]))
+                return false;
     return true;
 }
 

@@ -10,24 +10,36 @@
 #include "tools/commands.h"
 #include "tools/options.h"
 
-/* Without a configuration: sizes of common layers, forward and backward, plain and by expert; only the first on a CPU
- * driver, which takes seconds for one of the others. */
+/* A layer's product, forward and backward, in every type. */
+static void note_layer(nn_tune_list *list, uint32_t rows, uint32_t in, uint32_t out, uint32_t groups)
+{
+    static const enum nn_dtype types[] = {NN_F32, NN_F16, NN_BF16};
+    for (size_t t = 0; t < CS_COUNT(types); t++) {
+        nn_gemm g = {.a_type = types[t], .b_type = types[t], .groups = groups};
+        g.layout = NN_GEMM_NT, g.m = rows, g.n = out, g.k = in;
+        nn_tune_note(list, &g);
+        g.layout = NN_GEMM_NN, g.m = rows, g.n = in, g.k = out;
+        nn_tune_note(list, &g);
+        g.layout = NN_GEMM_TN, g.m = out, g.n = in, g.k = rows;
+        nn_tune_note(list, &g);
+    }
+}
+
+/* Without a configuration: layers, plain and by expert, of the sizes that csmoe bench times products and mixtures of;
+ * only the first on a CPU driver, which takes seconds for one of the others. */
 static bool note_common(nn_tune_list *list, const vk_caps *caps)
 {
-    static const uint32_t sizes[][3] = {{1024, 512, 512}, {1024, 2048, 512}, {4096, 1024, 1024}, {4096, 4096, 1024}};
-    static const enum nn_dtype types[] = {NN_F32, NN_F16, NN_BF16};
-    for (size_t s = 0; s < (caps->type == VK_TYPE_CPU ? 1 : CS_COUNT(sizes)); s++)
-        for (size_t t = 0; t < CS_COUNT(types); t++)
-            for (uint32_t groups = 0; groups <= 8; groups += 8) {
-                uint32_t tokens = sizes[s][0], out = sizes[s][1], in = sizes[s][2];
-                nn_gemm g = {.a_type = types[t], .b_type = types[t], .groups = groups};
-                g.layout = NN_GEMM_NT, g.m = tokens, g.n = out, g.k = in;
-                nn_tune_note(list, &g);
-                g.layout = NN_GEMM_NN, g.m = tokens, g.n = in, g.k = out;
-                nn_tune_note(list, &g);
-                g.layout = NN_GEMM_TN, g.m = out, g.n = in, g.k = tokens;
-                nn_tune_note(list, &g);
-            }
+    static const struct {
+        uint32_t rows, in, out, groups;
+    } layers[] = {
+        {1024, 512, 512, 0},    {1024, 512, 512, 8},      {1024, 512, 2048, 0},     {1024, 512, 2048, 8},
+        {4096, 1024, 1024, 0},  {4096, 1024, 4096, 0},    {4096, 4096, 4096, 0},    {2048, 128, 512, 8},
+        {2048, 512, 128, 8},    {4096, 256, 1024, 8},     {4096, 1024, 256, 8},     {4096, 512, 2048, 4},
+        {4096, 2048, 512, 4},   {8192, 264, 264, 16},     {32768, 2048, 8192, 8},   {32768, 8192, 2048, 8},
+    };
+    const size_t count = caps->type == VK_TYPE_CPU ? 2 : CS_COUNT(layers);
+    for (size_t i = 0; i < count; i++)
+        note_layer(list, layers[i].rows, layers[i].in, layers[i].out, layers[i].groups);
     return !list->failed;
 }
 

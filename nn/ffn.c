@@ -222,9 +222,10 @@ bool nn_ffn_backward(vk_device *device, const nn_ffn *f, vk_range dy, const nn_f
 {
     const nn_ffn_shape *s = &f->shape;
     nn_operand out = {dy, s->out_type}, hidden = {work->du, s->hidden_type};
-    if (!backward_down(device, f, dy, to->w2) || !backward_bias(device, f, out, s->out, to->b2) ||
-        !backward_hidden(device, f, dy, work) || !backward_up(device, f, work->du, to->w1) ||
-        !backward_bias(device, f, hidden, s->hidden, to->b1) || !backward_x(device, f, work->du, f->w1, to->x))
+    /* Biases last: a barrier within a sum then ends no product early that another could run beside. */
+    if (!backward_down(device, f, dy, to->w2) || !backward_hidden(device, f, dy, work) ||
+        !backward_bias(device, f, out, s->out, to->b2) || !backward_up(device, f, work->du, to->w1) ||
+        !backward_x(device, f, work->du, f->w1, to->x) || !backward_bias(device, f, hidden, s->hidden, to->b1))
         return false;
     nn_ffn_gradient more = {to->x.to, to->x.type, true};
     return !s->gated ||

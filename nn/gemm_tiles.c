@@ -27,11 +27,12 @@ static uint64_t tiles_of(const nn_gemm *g, const nn_gemm_variant *v)
     return copies * ((g->m + v->height - 1) / v->height) * ((g->n + v->width - 1) / v->width);
 }
 
-/* Large tiles read least, but leave most of a device idle where they are few. */
+/* Large tiles read least, but leave part of a device idle where there are less than one and a half for each core. */
 bool nn_gemm_tiles_pay(const vk_caps *caps, const nn_gemm_variant *v, const nn_gemm *g)
 {
-    (void)caps;
-    return v->height == 32 || tiles_of(g, v) >= 64;
+    enum { USUAL = 43 }; /* cores of a device that does not say */
+    uint64_t cores = caps->cores ? caps->cores : USUAL;
+    return v->height == 32 || 2 * tiles_of(g, v) >= 3 * cores;
 }
 
 /* ---- gemm_tiled -------------------------------------------------------------------------------------------------- */

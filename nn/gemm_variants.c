@@ -26,7 +26,8 @@ enum { ADD_BIAS = 16, ACCUMULATE = 32, STORE_EXTRA = 64 }; /* beside the epilogu
     .kernel = "gemm_tiled", .suits = nn_gemm_tiled_suits, .pays = nn_gemm_tiles_pay, \
     .specialize = nn_gemm_tiled_specialize
 
-/* Which variant a device gets: the first that suits and pays and is proven. The last runs everywhere. */
+/* Which variant a device gets: the first that suits and pays and is proven. The last runs everywhere. A row that suits
+ * wherever the one before it does is for csmoe tune to choose. */
 static const nn_gemm_variant variants[] = {
     {"gemm_shuffle_tall", "gemm_shuffle_wide", .wide = true, .height = NN_GEMM_TALL, .turns = 10,
      .pays = nn_gemm_shuffle_tall_pays, SHUFFLE},
@@ -35,7 +36,9 @@ static const nn_gemm_variant variants[] = {
     {"gemm_coopmat2_256", .height = 128, .width = 256, .depth = 64, .invocations = 256, .turns = 70, WORKGROUP},
     {"gemm_coopmat2_128", .height = 128, .width = 128, .depth = 64, .invocations = 256, .turns = 70, WORKGROUP},
     {"gemm_coopmat2_64", .height = 64, .width = 64, .depth = 64, .invocations = 128, .turns = 70, WORKGROUP},
-    {"gemm_coopmat_128", .height = 128, .width = 128, .depth = 32, .invocations = 256, .turns = 70, MATRIX},
+    {"gemm_coopmat_128", .height = 128, .width = 128, .depth = 32, .invocations = 128, .turns = 70, MATRIX},
+    {"gemm_coopmat_128_256", .height = 128, .width = 128, .depth = 32, .invocations = 256, .turns = 70, MATRIX},
+    {"gemm_coopmat_256", .height = 128, .width = 256, .depth = 16, .invocations = 256, .turns = 140, MATRIX},
     {"gemm_coopmat_64", .height = 64, .width = 64, .depth = 32, .invocations = 128, .turns = 70, MATRIX},
     {"gemm_coopmat_32", .height = 32, .width = 32, .depth = 32, .invocations = 64, .turns = 70, MATRIX},
     {"gemm_tiled_128", .height = 128, .width = 128, .depth = 8, .rows = 8, .columns = 8, .turns = 136, TILED},
@@ -90,7 +93,9 @@ const nn_gemm_variant *nn_gemm_choose(vk_device *device, const nn_gemm *g)
     }
     const char *tuned = nn_tune_choice(device, g);
     const nn_gemm_variant *v = tuned ? nn_gemm_find(tuned) : NULL;
-    return v && v->suits(caps, v, g) ? v : nn_gemm_built_in(caps, g);
+    /* Tuned without a list of rows, which the unproven ones look up for every element. */
+    bool as_tuned = v && v->suits(caps, v, g) && !(v->unproven && g->rows.block);
+    return as_tuned ? v : nn_gemm_built_in(caps, g);
 }
 
 /* ---- the grid ---------------------------------------------------------------------------------------------------- */

@@ -10,7 +10,7 @@ layout(constant_id = 1) const uint LAYOUT = 0;
 layout(constant_id = 2) const uint BM = 64;
 layout(constant_id = 3) const uint BN = 64;
 layout(constant_id = 4) const uint BK = 16;
-layout(constant_id = 5) const uint RM = 8; // RM and RN multiples of 4
+layout(constant_id = 5) const uint RM = 8; // RM and RN multiples of 4; BM / RM one of 4, BN / RN of 8
 layout(constant_id = 6) const uint RN = 8;
 layout(constant_id = 7) const bool ALIGNED = false;
 
@@ -63,15 +63,18 @@ void put(uint side)
             put_b(side, b_next[i], b_line(i), b_along(i));
 }
 
-// Each invocation has RM/4 runs of four rows and RN/4 of four columns, so that neighbours read neighbouring banks.
+// Each invocation has RM/4 runs of four rows and RN/4 of four columns, so that neighbours read neighbouring banks. 32
+// invocations are 4 by 8: of each two neighbours one reads A for both, of each two pairs one reads B.
 uint row_quad(uint i)
 {
-    return i * ROWS + gl_LocalInvocationIndex / COLUMNS;
+    uint at = gl_LocalInvocationIndex, block = at / 32 / (COLUMNS / 8);
+    return i * ROWS + block * 4 + at / 16 % 2 * 2 + at % 2;
 }
 
 uint column_quad(uint j)
 {
-    return j * COLUMNS + gl_LocalInvocationIndex % COLUMNS;
+    uint at = gl_LocalInvocationIndex, block = at / 32 % (COLUMNS / 8);
+    return j * COLUMNS + block * 8 + at / 2 % 8;
 }
 
 void multiply_slices(uint side)

@@ -113,7 +113,10 @@ static void print_device(const vk_caps *c, size_t index, bool chosen)
     printf("     subgroup   %u", c->subgroup_size);
     if (c->subgroup_min != c->subgroup_max)
         printf(" (%u to %u)", c->subgroup_min, c->subgroup_max);
-    printf("; workgroup up to %u, %u KiB shared\n", c->max_invocations, c->max_shared_bytes / 1024);
+    printf("; workgroup up to %u, %u KiB shared", c->max_invocations, c->max_shared_bytes / 1024);
+    if (c->cores)
+        printf("; %u cores", c->cores);
+    putchar('\n');
     if (c->matrix_count)
         print_matrix_shapes(c);
     if (c->matrix2_count)
@@ -139,14 +142,14 @@ static json_t *device_json(const vk_caps *c, size_t index)
         json_array_append_new(shapes, json_pack("{ss sI sI sI}", "type", s->bfloat16 ? "bf16" : "f16", "m",
                                                 (json_int_t)s->m, "n", (json_int_t)s->n, "k", (json_int_t)s->k));
     }
-    return json_pack("{sI ss ss ss ss ss sI sI sI sI sI sI sI sI sI sI so so}", "index", (json_int_t)index, "name",
+    return json_pack("{sI ss ss ss ss ss sI sI sI sI sI sI sI sI sI sI sI so so}", "index", (json_int_t)index, "name",
                      c->name, "type", type_name(c->type), "driver", c->driver, "driver_info", c->driver_info, "uuid",
                      uuid, "vendor_id", (json_int_t)c->vendor_id, "device_id", (json_int_t)c->device_id,
                      "driver_version", (json_int_t)c->driver_version, "api_version", (json_int_t)c->api_version,
                      "memory_bytes", (json_int_t)c->memory_bytes, "max_storage_range", (json_int_t)c->max_storage_range,
                      "subgroup_size", (json_int_t)c->subgroup_size, "max_invocations", (json_int_t)c->max_invocations,
                      "max_shared_bytes", (json_int_t)c->max_shared_bytes, "max_push_bytes",
-                     (json_int_t)c->max_push_bytes, "features", list, "matrix_shapes", shapes);
+                     (json_int_t)c->max_push_bytes, "cores", (json_int_t)c->cores, "features", list, "matrix_shapes", shapes);
 }
 
 static bool print_json(const vk_caps *devices, size_t count, size_t chosen)

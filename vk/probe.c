@@ -224,6 +224,24 @@ static void probe_features(const struct vk_api *api, VkPhysicalDevice physical, 
     caps->push_descriptor = vk_has_extension(api, physical, VK_KHR_PUSH_DESCRIPTOR_EXTENSION_NAME);
 }
 
+/* NVIDIA's drivers and AMD's say; Intel's do not. */
+static uint32_t count_cores(const struct vk_api *api, VkPhysicalDevice physical)
+{
+    VkPhysicalDeviceShaderSMBuiltinsPropertiesNV nvidia = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_SM_BUILTINS_PROPERTIES_NV};
+    VkPhysicalDeviceShaderCoreProperties2AMD amd = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_CORE_PROPERTIES_2_AMD};
+    VkPhysicalDeviceProperties2 properties = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2};
+    if (vk_has_extension(api, physical, VK_NV_SHADER_SM_BUILTINS_EXTENSION_NAME))
+        properties.pNext = &nvidia;
+    else if (vk_has_extension(api, physical, VK_AMD_SHADER_CORE_PROPERTIES_2_EXTENSION_NAME))
+        properties.pNext = &amd;
+    else
+        return 0;
+    api->GetPhysicalDeviceProperties2(physical, &properties);
+    return nvidia.shaderSMCount ? nvidia.shaderSMCount : amd.activeComputeUnitCount;
+}
+
 /* A driver may allocate more than maxMemoryAllocationSize: NVIDIA's says 4 GiB and gives all there is. So the size of a
  * buffer is the limit where it is known (Vulkan 1.3), and the driver refuses what it cannot give. */
 static uint64_t max_allocation(enum vk_type type, uint64_t memory, uint64_t buffer)
@@ -254,6 +272,7 @@ static void probe_properties(const struct vk_api *api, VkPhysicalDevice physical
         v12.pNext = &matrix2;
     }
     api->GetPhysicalDeviceProperties2(physical, &properties);
+    caps->cores = count_cores(api, physical);
     memcpy(caps->pipeline_cache_uuid, properties.properties.pipelineCacheUUID, sizeof caps->pipeline_cache_uuid);
     memcpy(caps->uuid, v11.deviceUUID, sizeof caps->uuid);
     snprintf(caps->driver, sizeof caps->driver, "%s", v12.driverName);

@@ -40,6 +40,7 @@ typedef struct vk_caps {
     uint32_t subgroup_min, subgroup_max;        /* equal to subgroup_size where it cannot be chosen */
     bool subgroup_control;                      /* a required size and full subgroups can be asked for in compute */
     bool subgroup_arithmetic, subgroup_shuffle; /* in compute shaders */
+    uint32_t cores; /* multiprocessors or compute units; 0 where the driver does not say */
     uint32_t max_invocations, max_local_size[3], max_groups[3];
     uint32_t max_shared_bytes, max_push_bytes, max_binds; /* storage buffers per stage */
     uint64_t max_storage_range, max_allocation;
@@ -59,9 +60,8 @@ typedef struct vk_caps {
 /* The device's cooperative matrix of that type with most products; the first listed among equals; NULL for none. */
 const vk_matrix_shape *vk_matrix_find(const vk_caps *caps, bool bfloat16);
 
-/* Usable devices (Vulkan >= 1.2, a compute queue, timeline semaphores), in the loader's order: the index --device
- * takes.
- * `*chosen`: the one "auto" takes: discrete > integrated > virtual > other > CPU, first of its kind. Release with
+/* Usable devices (Vulkan >= 1.2, a compute queue, timeline semaphores), in the loader's order: the index that --device
+ * takes. `*chosen`: the one "auto" takes: discrete > integrated > virtual > other > CPU, first of its kind. Release with
  * free(). Fails where there is no loader, no driver or no usable device, saying which. */
 bool vk_list(vk_caps **devices, size_t *count, size_t *chosen);
 

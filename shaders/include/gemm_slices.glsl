@@ -21,11 +21,22 @@ const uint B_SHARE = (B_CHUNKS + INVOCATIONS - 1) / INVOCATIONS;
 
 uvec4 a_next[A_SHARE], b_next[B_SHARE];
 uint a_at[A_SHARE], b_at[B_SHARE]; // where the chunks of a slice at term 0 start
+uint b_rows[B_SHARE]; // TN with gathered rows of B: those of the slice that is fetched next
+
+// Lines of fewer than eight chunks are dealt out eight at a time, so that the eight chunks that neighbours store together
+// lie in different banks of shared memory, although the lines are a chunk longer there.
+uint spread_line(uint line, uint length)
+{
+    if (length >= 8)
+        return line;
+    uint low = line % 8, each = 8 / length;
+    return line - low + low % each * length + low / each;
+}
 
 // Which chunk of the slice is an invocation's i-th, by line and by element along it.
 uint a_line(uint i)
 {
-    return (i * INVOCATIONS + gl_LocalInvocationIndex) / A_LENGTH;
+    return spread_line((i * INVOCATIONS + gl_LocalInvocationIndex) / A_LENGTH, A_LENGTH);
 }
 
 uint a_along(uint i)
@@ -35,7 +46,7 @@ uint a_along(uint i)
 
 uint b_line(uint i)
 {
-    return (i * INVOCATIONS + gl_LocalInvocationIndex) / B_LENGTH;
+    return spread_line((i * INVOCATIONS + gl_LocalInvocationIndex) / B_LENGTH, B_LENGTH);
 }
 
 uint b_along(uint i)
@@ -68,6 +79,14 @@ uint count_until(uint at, uint end, uint most)
     return at < end ? min(end - at, most) : 0;
 }
 
+// Looks up the rows of the slice from term `from` on, so early that its fetch does not wait for the list.
+void look_up(Tile tile, uint from)
+{
+    if (LAYOUT == TN && GATHER)
+        [[unroll]] for (uint i = 0; i < B_SHARE; ++i)
+            b_rows[i] = gathered_row(min(from + b_line(i), tile.k_end - 1));
+}
+
 // Finds the chunks of a tile, before the first fetch.
 void aim(Tile tile, uint a_base, uint b_base)
 {
@@ -83,6 +102,7 @@ void aim(Tile tile, uint a_base, uint b_base)
         else
             b_at[i] = b_base + (LAYOUT == TN && GATHER ? 0 : b_line(i) * n) + tile.column + b_along(i);
     }
+    look_up(tile, tile.k);
 }
 
 // Fetches the slice from term `from` on; rows, columns and terms outside the tile are zeros.
@@ -104,10 +124,11 @@ void fetch(Tile tile, uint from)
         if (LAYOUT == NT) {
             b_next[i] = load_b_chunk(b_at[i] + from, inside ? count_until(at_term, tile.k_end, B_EACH) : 0);
         } else {
-            uint line = LAYOUT == TN && GATHER ? (inside ? gathered_row(at_term) : 0) : from;
+            uint line = LAYOUT == TN && GATHER ? b_rows[i] : from;
             b_next[i] = load_b_chunk(b_at[i] + line * n, inside ? count_until(column, n, B_EACH) : 0);
         }
     }
+    look_up(tile, from + BK);
 }
 
 // What the kernel does with slices: stores what was fetched in one of the two places in shared memory; adds the

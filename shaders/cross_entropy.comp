@@ -51,7 +51,7 @@ void main()
         at_label = uintBitsToFloat(state.w);
         top = larger(before, top);
     }
-    memoryBarrierBuffer(); // read before the row's first lane writes, behind the barriers of row_sum()
+    groupMemoryBarrier(); // read before the row's first lane writes, behind the barriers of row_sum()
     uint label = row < rows ? uint(labels[row]) : 0u;
     bool counts = label < columns; // a negative label is a huge one
     float sum = 0.0;

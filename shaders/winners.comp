@@ -60,7 +60,7 @@ void main()
         best[k] = s[token * experts + uint(indices[token * TOP_K + k])];
         source[k] = k;
     }
-    memoryBarrierBuffer(); // read before the row's first lane writes, behind the barriers of row_sum()
+    groupMemoryBarrier(); // read before the row's first lane writes, behind the barriers of row_sum()
     for (uint e = 0u; e < count; e++) {
         float score = affinity(e * expert_rows + first_y + token, inside);
         if (inside && row_lane() == 0u)

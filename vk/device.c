@@ -163,7 +163,8 @@ static uint32_t enable_matrices(const vk_caps *caps, struct enabled_matrices *f,
         .maintenance = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_FEATURES, .maintenance4 = VK_TRUE},
     };
     if (caps->matrix_count) {
-        v12->vulkanMemoryModel = VK_TRUE; /* which cooperative matrices are defined in terms of */
+        /* Cooperative matrices are defined in terms of it; where it is on, GLSL's atomics need its device scope. */
+        v12->vulkanMemoryModel = v12->vulkanMemoryModelDeviceScope = VK_TRUE;
         link_feature(v12, &f->matrix);
         extensions[count++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
     }

@@ -216,7 +216,8 @@ static void probe_features(const struct vk_api *api, VkPhysicalDevice physical, 
     caps->int64 = features.features.shaderInt64;
     caps->subgroup_control = subgroup.subgroupSizeControl && subgroup.computeFullSubgroups;
     caps->device_fault = fault.deviceFault;
-    if (matrix.matrix.cooperativeMatrix && v12.vulkanMemoryModel && caps->subgroup_control)
+    if (matrix.matrix.cooperativeMatrix && v12.vulkanMemoryModel && v12.vulkanMemoryModelDeviceScope &&
+        caps->subgroup_control)
         probe_matrix_shapes(api, physical, caps, &matrix);
     if (caps->matrix_count && has_matrix2(caps, &matrix.matrix2, &v12))
         probe_matrix_grains(api, physical, caps, &matrix);

@@ -20,8 +20,6 @@ void mm_batch_free(mm_batch *b)
     free(b->length);
     free(b->image_index);
     free(b->sample_index);
-    free(b->turn_sample);
-    free(b->turn_number);
     *b = (mm_batch){0};
 }
 
@@ -48,14 +46,12 @@ mm_batch_size mm_batch_measure(const mm_sequence *const *sequences, int count)
     return size;
 }
 
-/* Sizes from the sequences; labels and turns as upper bounds, set exactly while laying out. */
+/* Sizes from the sequences; the labels' as an upper bound, set exactly while laying out. */
 static bool allocate(const mm_format *f, const mm_sequence *const *sequences, int count, mm_batch *b)
 {
     static const char what[] = "a batch";
     const mm_batch_size size = mm_batch_measure(sequences, count);
-    size_t n = (size_t)count, rows = size.tokens, labels = size.labels, turns = 0;
-    for (int i = 0; i < count; i++)
-        turns += sequences[i]->turns;
+    size_t n = (size_t)count, rows = size.tokens, labels = size.labels;
     if (rows > INT32_MAX)
         return cs_fail("a batch of %d samples of %zu tokens is too large", count, rows / n);
     b->samples = count;
@@ -73,9 +69,7 @@ static bool allocate(const mm_format *f, const mm_sequence *const *sequences, in
            (b->label_turn = cs_alloc(labels, sizeof *b->label_turn, what)) &&
            (b->length = cs_alloc(n, sizeof *b->length, what)) &&
            (b->image_index = cs_alloc(n, sizeof *b->image_index, what)) &&
-           (b->sample_index = cs_alloc(n, sizeof *b->sample_index, what)) &&
-           (b->turn_sample = cs_alloc(turns, sizeof *b->turn_sample, what)) &&
-           (b->turn_number = cs_alloc(turns, sizeof *b->turn_number, what));
+           (b->sample_index = cs_alloc(n, sizeof *b->sample_index, what));
 }
 
 /* Where the layout of one sample stands. */
@@ -101,8 +95,7 @@ static void put_label(layout *l, const mm_token *token, int before)
         l->last_label_row = before;
     if (l->labelled_turn != token->turn) {
         l->labelled_turn = token->turn;
-        b->turn_sample[b->turns] = l->sample;
-        b->turn_number[b->turns++] = (int32_t)token->turn - 1;
+        b->turns++;
     }
     b->label_row[b->labels] = before;
     b->label[b->labels] = token->id;

@@ -27,8 +27,6 @@ typedef struct mm_batch {
     int32_t *length;        /* [samples] tokens before the padding */
     int32_t *image_index;   /* [samples] picture of the sample, -1 for text only */
     uint32_t *sample_index; /* [samples] place in the data set's samples */
-    int32_t *turn_sample;   /* [turns] row of `samples` */
-    int32_t *turn_number;   /* [turns] turn in the sample, from 0 */
 } mm_batch;
 
 /* What a batch's memory grows with. */

@@ -24,8 +24,8 @@ typedef struct mm_projector_config {
 } mm_projector_config;
 
 typedef struct mm_competition_config {
-    double rate,
-        warmup;     /* share of a mixture's steps after the warm-up that compete; share of all steps that warm up */
+    double rate;    /* share of a mixture's steps after the warm-up that compete */
+    double warmup;  /* share of all steps that warm up */
     int max_layers; /* mixtures that may compete at one step */
 } mm_competition_config;
 

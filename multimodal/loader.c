@@ -242,7 +242,6 @@ static void use_sample(mm_loader *l, uint32_t sample)
         return;
     l->used[l->used_count] = sample;
     l->lengths[l->used_count++] = s->length;
-    l->stats.longest = s->length > l->stats.longest ? s->length : l->stats.longest;
 }
 
 static bool encode_all(mm_loader *l)

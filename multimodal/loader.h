@@ -30,7 +30,6 @@ typedef struct mm_loader_stats {
     size_t cut_samples;       /* for max_tokens, in the data set */
     size_t bad_images;        /* found unreadable so far */
     size_t cached_bytes;
-    size_t longest; /* tokens of the longest sample */
 } mm_loader_stats;
 
 typedef struct mm_loader mm_loader;

@@ -18,12 +18,11 @@ bool mm_run_prepare(const char *path);
 /* Removes what an interrupted save left behind: for the one training that writes to the run (mm_train_log_open). */
 bool mm_run_clear(const char *path);
 
-/* Writes the checkpoint of `state->step`, then removes all but the newest `keep`. `state` NULL: a model without
- * training state. */
+/* Writes the checkpoint of `state->step`, then removes all but the newest `keep` >= 1. */
 bool mm_run_save(const char *run, const mm_model *model, const mm_tokenizer *tokenizer, const nn_train_state *state,
                  int keep);
-/* Writes config.json, model.safetensors, tokenizer.model (and trainer.safetensors) into `folder`, which appears whole
- * or not at all; an existing one is refused. */
+/* Writes config.json, model.safetensors, tokenizer.model and trainer.safetensors (`state` NULL: without it) into
+ * `folder`, which appears whole or not at all; an existing one is refused. */
 bool mm_checkpoint_write(const char *folder, const mm_model *model, const mm_tokenizer *tokenizer,
                          const nn_train_state *state);
 

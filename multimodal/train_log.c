@@ -22,8 +22,8 @@ struct mm_train_log {
     int every;
     double begin, last; /* seconds of the first and of the latest record */
     uint64_t first;     /* steps done when it began */
-    double tokens,
-        seconds; /* of the latest steps, fading: steps are read in bursts, so one step's own time means little */
+    /* Of the latest steps, fading: steps are read in bursts, so one step's own time means little. */
+    double tokens, seconds;
     double rate; /* tokens per second of these */
     double loss; /* smoothed, for the eye */
     bool started;

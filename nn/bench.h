@@ -62,8 +62,7 @@ typedef struct nn_bench_product {
     enum nn_gemm_layout layout;
     enum nn_dtype type; /* of the operands; the result is f32 */
     uint32_t m, n, k;
-    uint32_t
-        groups; /* 0: plain; up to NN_BENCH_GROUPS: grouped, with even shares of the rows (NT, NN: of m; TN: of k) */
+    uint32_t groups; /* 0: plain; up to NN_BENCH_GROUPS: grouped, with even shares of m (NT, NN) or of k (TN) */
     uint32_t batch;  /* 0: one; else so many products of m x n x k, each with its own matrices; not with groups */
 } nn_bench_product;
 

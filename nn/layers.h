@@ -89,8 +89,10 @@ typedef struct nn_block {
     nn_feed_forward ffn;
 } nn_block;
 
+/* Declares the block's parameters under `prefix`; moe NULL or of 0 experts: a dense feed-forward block. */
 bool nn_block_init(nn_block *l, nn_params *set, const char *prefix, const nn_block_config *config,
                    const nn_moe_config *moe);
+
 /* The only rows that are wanted of a tensor with N rows. */
 typedef struct nn_pick {
     nn_tensor *rows;    /* [R] I32, each at most once */

@@ -183,7 +183,7 @@ struct nn_op {
     bool (*backward)(nn_exec *x, const nn_node *node);
     void (*ref_forward)(const nn_ref *r);
     void (*ref_backward)(const nn_ref *r);
-    /* Arithmetic of the forward pass, for profile and benchmark. */
+    /* Arithmetic of the forward pass, for profile and benchmark; NULL: none. */
     double (*flops)(const nn_node *node);
     /* Bytes that it must read and write at least; NULL: those of all inputs and outputs. */
     double (*bytes)(const nn_node *node);
@@ -195,18 +195,18 @@ extern const nn_op *const nn_op_table[];
 extern const int nn_op_count;
 const nn_op *nn_op_find(const char *name);
 
-/* For operator authors. All return binds for vk_dispatch. */
+/* For operator authors. Binds are for vk_dispatch. */
 vk_device *nn_device(const nn_exec *x);
 vk_bind nn_read_bind(const nn_tensor *t);  /* values as storage buffer; NULL gives none */
 vk_bind nn_texel_bind(const nn_tensor *t); /* values as texel buffer of 16-byte elements */
 vk_bind nn_write_bind(const nn_tensor *t); /* values of an output, being produced */
+vk_bind nn_dout_bind(const nn_tensor *t);  /* gradient of an output, ready (zero where nothing contributed) */
 /* Operand of a product: the values of `t`, or of a parameter those in the node's precision. None for NULL. */
 typedef struct nn_operand {
     vk_range range;
     enum nn_dtype type;
 } nn_operand;
 nn_operand nn_product_operand(const nn_node *n, const nn_tensor *t);
-vk_bind nn_dout_bind(const nn_tensor *t);  /* gradient of an output, ready (zero where nothing contributed) */
 /* Whether backward has to produce the gradient of this input (false for NULL). */
 bool nn_wants_grad(const nn_tensor *t);
 /* Bind of an input's gradient; `*accumulate`: the kernel must add to what is there, else it must write every element.

@@ -91,12 +91,6 @@ static bool infer(nn_node *n)
     return nn_expect_integers("embedding", "places", n->in[PLACES], nn_rows(features));
 }
 
-static double flops(const nn_node *n)
-{
-    (void)n;
-    return 0;
-}
-
 /* The table's rows that are looked up, not the table. */
 static double bytes(const nn_node *n)
 {
@@ -265,7 +259,6 @@ const nn_op nn_op_embedding = {
     .backward = backward,
     .ref_forward = ref_forward,
     .ref_backward = ref_backward,
-    .flops = flops,
     .bytes = bytes,
     .cases = cases,
     .case_count = sizeof cases / sizeof *cases,

@@ -24,12 +24,6 @@ static bool infer(nn_node *n)
     return nn_expect_integers("gather_rows", "inverse", n->in[2], nn_rows(x));
 }
 
-static double flops(const nn_node *n)
-{
-    (void)n;
-    return 0;
-}
-
 /* The rows that are picked, not all. */
 static double bytes(const nn_node *n)
 {
@@ -130,7 +124,6 @@ const nn_op nn_op_gather_rows = {
     .backward = backward,
     .ref_forward = ref_forward,
     .ref_backward = ref_backward,
-    .flops = flops,
     .bytes = bytes,
     .cases = cases,
     .case_count = sizeof cases / sizeof *cases,

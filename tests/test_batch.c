@@ -58,8 +58,7 @@ static void a_conversation_runs_on(void **state)
     SAME(b, label_row, b.labels, 6, 7, 8, 11, 12);
     SAME(b, label, b.labels, word("▁a"), word("▁cat"), EOS, word("▁grey"), EOS);
     SAME(b, label_turn, b.labels, 0, 0, 0, 1, 1);
-    SAME(b, turn_sample, b.turns, 0, 0);
-    SAME(b, turn_number, b.turns, 0, 1);
+    assert_int_equal(b.turns, 2);
     mm_batch_free(&b);
 }
 
@@ -117,7 +116,7 @@ static void samples_stand_side_by_side(void **state)
     same("third sample", b.source + 32, 5, ROWS(BOS, -5, -6, -7, -8));
     SAME(b, label_row, b.labels, 6, 7, 18, 19, 38, 39);
     SAME(b, label_turn, b.labels, 0, 0, 1, 1, 2, 2);
-    SAME(b, turn_sample, b.turns, 0, 1, 2);
+    assert_int_equal(b.turns, 3);
     mm_batch_free(&b);
     for (int i = 0; i < 3; i++)
         mm_sequence_free(&s[i]);

@@ -385,7 +385,7 @@ static void test_profile(void **state)
     vk_range x = take(device, N * 4), y = take(device, N * 4);
     struct axpy_push push = {N, 0, 0, 1};
     vk_dispatch dispatch = axpy(&push, x, y);
-    double ns, samples[CALLS + 1], sum = 0;
+    double ns;
     uint64_t calls;
     check(vk_fill(device, x, 0));
     check(vk_fill(device, y, 0));
@@ -397,10 +397,6 @@ static void test_profile(void **state)
     check(vk_profile_get(device, "axpy.test", &ns, &calls));
     assert_int_equal(calls, CALLS);
     assert_true(ns > 0 && ns < 60e9);
-    assert_int_equal(vk_profile_samples(device, "axpy.test", samples, CALLS + 1), CALLS);
-    for (int i = 0; i < CALLS; i++)
-        sum += samples[i];
-    assert_true(sum > 0.999 * ns && sum < 1.001 * ns);
     assert_int_equal(vk_counters_get(device).host_waits, 0); /* the profile's own waits do not count */
 
     char *text = NULL;

@@ -19,8 +19,8 @@ static int cmd_version(int argc, char **argv)
 
 /* In alphabetical order; the functions are declared in tools/commands.h. */
 static const cs_command commands[] = {
-    {"chat", "answer questions about a picture", cmd_chat},
     {"bench", "measure a device, compare machines", cmd_bench},
+    {"chat", "answer questions about a picture", cmd_chat},
     {"check-data", "report every fault of a data file", cmd_check_data},
     {"devices", "list the Vulkan devices and which one is taken", cmd_devices},
     {"eval", "measure loss and exact-match accuracy of a model", cmd_eval},

@@ -15,8 +15,8 @@ typedef struct cs_command {
 } cs_command;
 
 /* The commands with a file of their own, in alphabetical order. */
-cs_command_fn cmd_chat;
 cs_command_fn cmd_bench;
+cs_command_fn cmd_chat;
 cs_command_fn cmd_check_data;
 cs_command_fn cmd_devices;
 cs_command_fn cmd_eval;

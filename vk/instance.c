@@ -145,19 +145,16 @@ static bool probe_all(struct vk_instance *instance, const VkPhysicalDevice *hand
 {
     *count = 0;
     for (uint32_t i = 0; i < total; i++) {
-        bool usable = false;
         struct vk_candidate *candidate = &devices[*count];
         candidate->handle = handles[i];
-        if (!vk_probe(&instance->api, handles[i], &candidate->caps, &usable))
-            return false;
-        *count += usable;
+        *count += vk_probe(&instance->api, handles[i], &candidate->caps);
     }
     if (!total)
         return cs_fail("no Vulkan device: no driver is installed or none found a device (Debian: apt-get install "
                        "mesa-vulkan-drivers)");
     if (!*count)
-        return cs_fail(
-            "no usable Vulkan device: none of %u has Vulkan 1.2 with timeline semaphores and a compute queue", total);
+        return cs_fail("no usable Vulkan device: none of %u has Vulkan 1.2 with timeline semaphores and a compute "
+                       "queue", total);
     return true;
 }
 

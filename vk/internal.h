@@ -58,8 +58,8 @@ size_t vk_best_device(const struct vk_candidate *devices, size_t count);
 /* Index of the device that a selector names. */
 bool vk_select(const struct vk_candidate *devices, size_t count, const char *selector, size_t *chosen);
 
-/* Fills caps; `*usable` false where Vulkan 1.2, timeline semaphores or a compute queue is missing. */
-bool vk_probe(const struct vk_api *api, VkPhysicalDevice physical, vk_caps *caps, bool *usable);
+/* Fills caps; false where Vulkan 1.2, timeline semaphores or a compute queue is missing. */
+bool vk_probe(const struct vk_api *api, VkPhysicalDevice physical, vk_caps *caps);
 bool vk_has_extension(const struct vk_api *api, VkPhysicalDevice physical, const char *name);
 /* A queue family with compute, preferably without graphics; UINT32_MAX if none. `*bits`: valid timestamp bits. */
 uint32_t vk_queue_family(const struct vk_api *api, VkPhysicalDevice physical, uint32_t *bits);
@@ -103,8 +103,8 @@ bool vk_memory_init(vk_device *device);
 void vk_memory_close(vk_device *device);
 /* The cached texel view of a range, rounded up to whole texels. */
 VkBufferView vk_texel_view(vk_device *device, struct vk_block *block, uint64_t offset, uint64_t size);
-/* Before a command asks for views: where ever new ranges (a growing key/value cache) have filled the block's table,
- * starts it over once nothing in flight uses the old ones. */
+/* Before a command asks for views: where the block's table is nearly full (a growing key/value cache asks for new ranges
+ * without end), waits until nothing in flight uses its views and empties it. */
 bool vk_views_make_room(vk_device *device, struct vk_block *block);
 void vk_views_destroy(vk_device *device, struct vk_block *block);
 /* "1.5 GiB" into a static buffer of this thread (four are kept). */
@@ -184,7 +184,7 @@ struct vk_command {
     union {
         struct {
             VkPipeline pipeline;
-            uint32_t groups[4];
+            uint32_t groups[4]; /* [3]: 0, as commands are compared byte by byte */
         } dispatch; /* struct vk_bound[binds] and the push constants follow */
         struct {
             VkBuffer from, to;
@@ -271,8 +271,6 @@ struct vk_profile_row {
     bool transfer; /* copies and fills, not dispatches */
     uint64_t calls;
     double ns, flops, bytes;
-    double *samples;
-    size_t sample_count, sample_capacity;
 };
 
 struct vk_profile {

@@ -34,7 +34,7 @@ uint32_t vk_queue_family(const struct vk_api *api, VkPhysicalDevice physical, ui
         if (best == UINT32_MAX || (pure && families[best].queueFlags & VK_QUEUE_GRAPHICS_BIT))
             best = i;
     }
-    if (best != UINT32_MAX && bits)
+    if (best != UINT32_MAX)
         *bits = families[best].timestampValidBits;
     free(families);
     return best;
@@ -304,7 +304,7 @@ const vk_matrix_shape *vk_matrix_find(const vk_caps *caps, bool bfloat16)
     return best;
 }
 
-bool vk_probe(const struct vk_api *api, VkPhysicalDevice physical, vk_caps *caps, bool *usable)
+bool vk_probe(const struct vk_api *api, VkPhysicalDevice physical, vk_caps *caps)
 {
     VkPhysicalDeviceProperties2 properties = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2};
     api->GetPhysicalDeviceProperties2(physical, &properties);
@@ -312,9 +312,8 @@ bool vk_probe(const struct vk_api *api, VkPhysicalDevice physical, vk_caps *caps
     *caps = (vk_caps){.type = type_of(p->deviceType), .vendor_id = p->vendorID, .device_id = p->deviceID,
                       .driver_version = p->driverVersion, .api_version = p->apiVersion};
     snprintf(caps->name, sizeof caps->name, "%s", p->deviceName);
-    *usable = false;
     if (p->apiVersion < VK_API_VERSION_1_2)
-        return true;
+        return false;
     uint32_t timestamp_bits = 0;
     bool timeline = false, compute = vk_queue_family(api, physical, &timestamp_bits) != UINT32_MAX;
     probe_limits(&p->limits, caps);
@@ -322,6 +321,5 @@ bool vk_probe(const struct vk_api *api, VkPhysicalDevice physical, vk_caps *caps
     probe_properties(api, physical, caps);
     caps->timestamps = timestamp_bits > 0 && caps->timestamp_ns > 0;
     caps->memory_bytes = device_memory(api, physical);
-    *usable = timeline && compute;
-    return true;
+    return timeline && compute;
 }

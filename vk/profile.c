@@ -6,8 +6,6 @@
 
 #include "base/memory.h"
 
-enum { MAX_SAMPLES = 1 << 16 }; /* kept per label; the sums go on */
-
 /* ---- recording --------------------------------------------------------------------------------------------------- */
 
 bool vk_stamping(const vk_device *device)
@@ -42,15 +40,6 @@ uint64_t vk_ticks_between(const vk_device *device, uint64_t from, uint64_t to)
 
 /* ---- collecting -------------------------------------------------------------------------------------------------- */
 
-static void add_sample(struct vk_profile_row *row, double ns)
-{
-    row->calls++;
-    row->ns += ns;
-    if (row->sample_count < MAX_SAMPLES &&
-        cs_grow(&row->samples, &row->sample_capacity, row->sample_count + 1, sizeof *row->samples, "profile samples"))
-        row->samples[row->sample_count++] = ns;
-}
-
 static void collect_command(vk_device *device, const struct vk_encoded *encoded, uint32_t index, uint32_t row_index,
                             const uint64_t *stamps)
 {
@@ -58,7 +47,8 @@ static void collect_command(vk_device *device, const struct vk_encoded *encoded,
     double flops = encoded->list.flops[index], bytes = encoded->list.traffic[index];
     if (encoded->traced)
         vk_trace_command(device, row, stamps[0], stamps[1], flops, bytes);
-    add_sample(row, (double)vk_ticks_between(device, stamps[0], stamps[1]) * (double)device->caps.timestamp_ns);
+    row->calls++;
+    row->ns += (double)vk_ticks_between(device, stamps[0], stamps[1]) * (double)device->caps.timestamp_ns;
     row->flops += flops;
     row->bytes += bytes;
     device->trace.latest = stamps[1];
@@ -96,7 +86,6 @@ static void clear(struct vk_profile *profile)
 {
     for (size_t i = 0; i < profile->count; i++) {
         free(profile->rows[i].label);
-        free(profile->rows[i].samples);
     }
     free(profile->rows);
     vk_map_clear(&profile->map);
@@ -120,14 +109,6 @@ void vk_profile_reset(vk_device *device)
 
 /* ---- reporting --------------------------------------------------------------------------------------------------- */
 
-static const struct vk_profile_row *find_row(const vk_device *device, const char *label)
-{
-    for (size_t i = 0; i < device->profile.count; i++)
-        if (!strcmp(device->profile.rows[i].label, label))
-            return &device->profile.rows[i];
-    return NULL;
-}
-
 bool vk_profile_get(vk_device *device, const char *label, double *ns, uint64_t *calls)
 {
     *ns = 0;
@@ -144,17 +125,6 @@ bool vk_profile_get(vk_device *device, const char *label, double *ns, uint64_t *
         *calls += row->calls;
     }
     return true;
-}
-
-size_t vk_profile_samples(vk_device *device, const char *label, double *ns, size_t max)
-{
-    if (!device->profiling || !settle(device))
-        return 0;
-    const struct vk_profile_row *row = find_row(device, label);
-    size_t count = row && row->sample_count < max ? row->sample_count : row ? max : 0;
-    if (count)
-        memcpy(ns, row->samples, count * sizeof *ns);
-    return count;
 }
 
 static int longer_first(const void *a, const void *b)

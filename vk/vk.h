@@ -30,7 +30,7 @@ typedef struct vk_matrix_grain {
 
 enum { VK_MAX_MATRIX_SHAPES = 16 };
 
-/* What was probed; everything the kernels' variant choice may depend on. */
+/* What was probed: all that the choice of kernels depends on, and what csmoe devices prints. */
 typedef struct vk_caps {
     char name[256], driver[256], driver_info[256];
     uint8_t uuid[16], pipeline_cache_uuid[16];
@@ -149,13 +149,11 @@ enum { VK_MAX_BINDS = 16, VK_MAX_SPECS = 20, VK_MAX_PUSH = 128 };
 enum vk_access {
     VK_READ = 1,
     VK_WRITE = 2,
-    VK_TEXEL =
-        4, /* bound as a uniform texel buffer (format R32G32B32A32_UINT) instead of a storage buffer; read only */
+    VK_TEXEL = 4, /* a uniform texel buffer (format R32G32B32A32_UINT) instead of a storage buffer; read only */
 };
 
 typedef struct vk_bind {
-    vk_range
-        range; /* at most caps.max_storage_range bytes; none is bound to a small dummy buffer (unused optional input) */
+    vk_range range; /* at most caps.max_storage_range bytes; none (an absent input): a small dummy buffer is bound */
     uint32_t access;
 } vk_bind;
 
@@ -232,9 +230,6 @@ void vk_profile_reset(vk_device *device);
  * everything, copies ("copy", "upload") and fills ("fill") too.
  * Waits for the device. */
 bool vk_profile_get(vk_device *device, const char *label, double *ns, uint64_t *calls);
-/* Every profiled dispatch's duration (ns) with that label since the reset, in order, at most `max`; returns the count.
- */
-size_t vk_profile_samples(vk_device *device, const char *label, double *ns, size_t max);
 
 /* Every dispatch, copy and fill between these goes into the trace (base/trace.h) once it is done, at its place on the
  * host's clock: in full where the device has VK_EXT_calibrated_timestamps, else after waiting for the

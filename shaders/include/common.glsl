@@ -1,4 +1,4 @@
-// Shared by all kernels. Conventions: #version 460; local_size_x_id = 0 with a local_size_x default (without one a
+// Shared by all kernels. Conventions: local_size_x_id = 0 with a local_size_x default (without one a
 // driver may take a workgroup of 1); descriptor set 0, binding i = bind[i] of the dispatch; sizes and scalars in one
 // push_constant block of at most 128 bytes. No loop of more than 65535 turns: lavapipe 22.3 stops there without a word.
 #ifndef COMMON_GLSL
@@ -7,11 +7,6 @@
 uint div_up(uint n, uint d)
 {
     return (n + d - 1) / d;
-}
-
-uint round_up(uint n, uint d)
-{
-    return div_up(n, d) * d;
 }
 
 // Workgroup number over a grid of up to three dimensions: more than max_groups[0] groups are laid out in rows.

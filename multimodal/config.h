@@ -19,7 +19,7 @@ typedef struct mm_data_config {
 
 typedef struct mm_projector_config {
     int hidden; /* 0 = text.width */
-    int ffn;    /* enum nn_ffn */
+    int ffn;    /* enum nn_ffn_kind */
     bool norm;  /* LayerNorm in front */
 } mm_projector_config;
 

@@ -70,7 +70,7 @@ bool mm_decoder_init(mm_decoder *d, nn_params *set, const mm_decoder_config *con
                              .eps = config->eps,
                              .rope_theta = config->rope_theta,
                              .rope_interleaved = config->rope_interleaved,
-                             .ffn = (enum nn_ffn)config->ffn};
+                             .ffn = (enum nn_ffn_kind)config->ffn};
     for (int i = 0; i < config->layers; i++) {
         char prefix[64];
         snprintf(prefix, sizeof prefix, "text.layers.%d", i);

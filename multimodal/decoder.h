@@ -8,7 +8,7 @@
 typedef struct mm_decoder_config {
     int vocabulary;                                       /* 0 = the tokenizer's size */
     int width, layers, heads, kv_heads, head_dim, hidden; /* kv_heads 0 = heads; head_dim 0 = width / heads */
-    int ffn;                                              /* enum nn_ffn */
+    int ffn;                                              /* enum nn_ffn_kind */
     int context;                                          /* most tokens of a sequence, in generation */
     int loss_chunk;                                       /* entries of the vocabulary scored at once in training */
     bool open_prefix;                                     /* picture tokens see each other both ways */

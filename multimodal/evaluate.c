@@ -27,7 +27,7 @@ static bool evaluate_batch(mm_loaded *l, nn_tape *tape, const mm_batch *b, bool 
     nn_tensor *loss, *best;
     float sum;
     int32_t *tokens = NULL;
-    const mm_forward how = {.loss_scale = 1, .blank = blank};
+    const mm_forward how = {.label_weight = 1, .blank = blank};
     nn_tape_reset(tape);
     bool ok = mm_model_forward(l->model, tape, b, &how, &loss, &best) && nn_tape_run(tape, NULL, 0) &&
               (tokens = cs_alloc((size_t)nn_count(best), sizeof *tokens, "the evaluation")) &&

@@ -64,7 +64,7 @@ static bool put(mm_model *m, const char *format, int layer, const float *values)
     const nn_param *p = nn_params_find(m->params, name);
     if (!p)
         return cs_fail("the model has no parameter '%s'", name);
-    return nn_param_write(m->params, p, 0, values);
+    return nn_param_write(m->params, p, NN_VALUE, values);
 }
 
 /* A tensor [layers, each] of the file, one parameter a layer. */

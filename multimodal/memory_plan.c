@@ -101,7 +101,7 @@ static bool play(trainer *t, mm_batch *batches, size_t count, mm_memory_plan *pl
 static bool read_parameter(trainer *t, const nn_param *p)
 {
     float *host = cs_alloc((size_t)nn_count(&p->tensor), sizeof *host, "a parameter");
-    bool ok = host && nn_param_read(t->model->params, p, 0, host);
+    bool ok = host && nn_param_read(t->model->params, p, NN_VALUE, host);
     free(host);
     return ok;
 }
@@ -114,9 +114,9 @@ static bool make_plan(trainer *t, mm_memory_plan *plan)
     uint64_t steps = (t->total - t->state.step) * (uint64_t)t->config.train.accumulate;
     if (!mm_loader_largest(t->loader, 0, steps, &batches, &count))
         return false;
-    plan->parameters = nn_params_bytes(set, 0);
-    plan->gradients = nn_params_bytes(set, 1);
-    plan->moments = nn_params_bytes(set, 2) + nn_params_bytes(set, 3);
+    plan->parameters = nn_params_bytes(set, NN_VALUE);
+    plan->gradients = nn_params_bytes(set, NN_GRADIENT);
+    plan->moments = nn_params_bytes(set, NN_FIRST_MOMENT) + nn_params_bytes(set, NN_SECOND_MOMENT);
     bool ok = play(t, batches, count, plan);
     for (size_t i = 0; ok && i < nn_params_count(set); i++)
         ok = read_parameter(t, nn_params_at(set, i));

@@ -47,7 +47,7 @@ static bool init_projector(mm_model *m)
         !nn_norm_init(&m->projector_norm, m->params, "projector.norm", c->vision.width, false, c->vision.eps))
         return false;
     return nn_feed_forward_init(&m->projector, m->params, "projector", c->vision.width, hidden, c->text.width,
-                                (enum nn_ffn)c->projector.ffn, &c->projector_moe);
+                                (enum nn_ffn_kind)c->projector.ffn, &c->projector_moe);
 }
 
 /* Freezes each of the prefixes, which commas or blanks separate. */
@@ -268,7 +268,7 @@ bool mm_model_forward(mm_model *m, nn_tape *tape, const mm_batch *b, const mm_fo
     if (!pick_labels(m, tape, b, &wanted, &labels))
         return false;
     x = mm_decoder_forward(tape, &m->decoder, x, NULL, &wanted, &c, recompute);
-    *loss = nn_keep(mm_decoder_loss(tape, &m->decoder, x, labels, how->loss_scale, best));
+    *loss = nn_keep(mm_decoder_loss(tape, &m->decoder, x, labels, how->label_weight, best));
     nn_keep(*best);
     return *loss != NULL;
 }

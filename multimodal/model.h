@@ -40,11 +40,11 @@ void mm_model_free(mm_model **model);
 typedef struct mm_forward {
     bool training;
     const uint8_t *compete; /* [mixtures] or NULL */
-    float loss_scale;       /* of the sum over labels */
+    float label_weight;     /* of each label's cross-entropy in the loss */
     bool blank;             /* pictures are replaced by their mean colour: what the text alone gives away */
 } mm_forward;
 
-/* Appends the whole model to the tape. `*loss` = loss_scale * sum of the labels' cross-entropy, `*best` I32
+/* Appends the whole model to the tape. `*loss` = label_weight * sum of the labels' cross-entropy, `*best` I32
  * the likeliest tokens: the labels' first, then those of rows that make up a number that repeats. The batch must live
  * until the tape has run. */
 bool mm_model_forward(mm_model *model, nn_tape *tape, const mm_batch *batch, const mm_forward *how, nn_tensor **loss,

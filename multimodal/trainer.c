@@ -318,7 +318,7 @@ static bool run_micro(trainer *t, int micro, int64_t labels, const uint8_t *comp
     nn_tensor *loss, *best;
     nn_tape_reset(t->tape);
     uint64_t began = cs_trace_now();
-    const mm_forward how = {.training = true, .compete = compete, .loss_scale = 1.0f / (float)labels};
+    const mm_forward how = {.training = true, .compete = compete, .label_weight = 1.0f / (float)labels};
     if (!mm_model_forward(m, t->tape, t->batches[micro], &how, &loss, &best))
         return false;
     for (int i = 0; i < m->mixtures; i++) {

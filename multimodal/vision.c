@@ -69,7 +69,7 @@ bool mm_vision_init(mm_vision *v, nn_params *set, const mm_vision_config *config
                              .head_dim = config->width / config->heads,
                              .bias = true,
                              .eps = config->eps,
-                             .ffn = (enum nn_ffn)config->ffn};
+                             .ffn = (enum nn_ffn_kind)config->ffn};
     for (int i = 0; i < v->blocks; i++) {
         char prefix[64];
         snprintf(prefix, sizeof prefix, "vision.layers.%d", i);

@@ -8,7 +8,7 @@
 typedef struct mm_vision_config {
     int size, patch; /* side of picture and patch in pixels; patch divides size */
     int width, layers, heads, hidden;
-    int ffn;           /* enum nn_ffn */
+    int ffn;           /* enum nn_ffn_kind */
     int feature_layer; /* whose output the projector reads: -1 the last, -2 the one before (LLaVA's choice), ... */
     bool class_token;  /* CLIP: a learned token in front, not passed on */
     bool pre_norm;     /* CLIP: LayerNorm behind the embeddings */

@@ -37,7 +37,7 @@ static bool write_gate(trial *t)
     float *w = cs_alloc((size_t)(experts * width), sizeof *w, "a benchmark");
     for (int64_t e = 0; w && e < experts; e++)
         w[e * width + e] = 1;
-    bool ok = w && nn_param_write(t->params, t->moe.gate->param, 0, w);
+    bool ok = w && nn_param_write(t->params, t->moe.gate->param, NN_VALUE, w);
     free(w);
     return ok;
 }

@@ -9,12 +9,11 @@
 #include "base/memory.h"
 #include "nn/safetensors.h"
 
-enum { VALUE = 0, FIRST_MOMENT = 2, SECOND_MOMENT = 3 };
 
 static const struct {
-    int which;
+    enum nn_part part;
     const char *prefix;
-} moments[] = {{FIRST_MOMENT, "m."}, {SECOND_MOMENT, "v."}};
+} moments[] = {{NN_FIRST_MOMENT, "m."}, {NN_SECOND_MOMENT, "v."}};
 
 static void full_name(char *out, size_t size, const char *prefix, const nn_param *p)
 {
@@ -28,22 +27,22 @@ static bool declare(nn_st_writer *w, const char *prefix, const nn_param *p)
     return nn_safetensors_declare(w, name, NN_ST_F32, p->tensor.dims, p->tensor.shape);
 }
 
-static bool put(nn_st_writer *w, nn_params *set, const nn_param *p, int which)
+static bool put(nn_st_writer *w, nn_params *set, const nn_param *p, enum nn_part part)
 {
     size_t n = (size_t)nn_count(&p->tensor);
     float *host = cs_alloc(n, sizeof *host, p->name);
-    bool ok = host && nn_param_read(set, p, which, host) && nn_safetensors_put(w, host, n * sizeof *host);
+    bool ok = host && nn_param_read(set, p, part, host) && nn_safetensors_put(w, host, n * sizeof *host);
     free(host);
     return ok;
 }
 
-static bool get(const nn_safetensors *st, const char *prefix, nn_params *set, const nn_param *p, int which)
+static bool get(const nn_safetensors *st, const char *prefix, nn_params *set, const nn_param *p, enum nn_part part)
 {
     char name[160];
     full_name(name, sizeof name, prefix, p);
     const nn_st_tensor *t = nn_safetensors_need(st, name, p->tensor.dims, p->tensor.shape);
     float *host = t ? cs_alloc((size_t)t->count, sizeof *host, name) : NULL;
-    bool ok = host && nn_safetensors_read_f32(st, t, host) && nn_param_write(set, p, which, host);
+    bool ok = host && nn_safetensors_read_f32(st, t, host) && nn_param_write(set, p, part, host);
     free(host);
     return ok;
 }
@@ -55,7 +54,7 @@ bool nn_params_save(nn_params *set, const char *path)
     for (size_t i = 0; ok && i < nn_params_count(set); i++)
         ok = declare(w, "", nn_params_at(set, i));
     for (size_t i = 0; ok && i < nn_params_count(set); i++)
-        ok = put(w, set, nn_params_at(set, i), VALUE);
+        ok = put(w, set, nn_params_at(set, i), NN_VALUE);
     if (!ok) {
         nn_safetensors_abort(w);
         return false;
@@ -68,7 +67,7 @@ bool nn_params_load(nn_params *set, const char *path)
     nn_safetensors *st = nn_safetensors_open(path);
     bool ok = st;
     for (size_t i = 0; ok && i < nn_params_count(set); i++)
-        ok = get(st, "", set, nn_params_at(set, i), VALUE);
+        ok = get(st, "", set, nn_params_at(set, i), NN_VALUE);
     for (size_t i = 0; ok && i < nn_safetensors_count(st); i++) {
         const char *name = nn_safetensors_at(st, i)->name;
         if (!nn_params_find(set, name))
@@ -120,7 +119,7 @@ static bool write_state(nn_st_writer *w, nn_params *set, const nn_train_state *s
     for (int k = 0; k < 2; k++)
         for (size_t i = 0; ok && i < nn_params_count(set); i++)
             if (nn_params_at(set, i)->trainable)
-                ok = put(w, set, nn_params_at(set, i), moments[k].which);
+                ok = put(w, set, nn_params_at(set, i), moments[k].part);
     if (ok && s->schedule)
         ok = nn_safetensors_put(w, s->schedule, (size_t)(s->schedule_layers * s->schedule_steps));
     return ok;
@@ -157,7 +156,7 @@ static bool read_state(const nn_safetensors *st, nn_params *set, nn_train_state 
     for (int k = 0; k < 2; k++)
         for (size_t i = 0; i < nn_params_count(set); i++) {
             const nn_param *p = nn_params_at(set, i);
-            if (p->trainable && !get(st, moments[k].prefix, set, p, moments[k].which))
+            if (p->trainable && !get(st, moments[k].prefix, set, p, moments[k].part))
                 return false;
         }
     const nn_st_tensor *t = nn_safetensors_find(st, "competition.table");

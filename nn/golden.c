@@ -112,7 +112,7 @@ static bool parse_activation(nn_golden *g, const char *name)
     static const char *const names[] = {"gelu_erf", "gelu_tanh", "quick_gelu", "relu", "swiglu_silu"};
     for (int i = 0; i <= NN_FFN_SWIGLU; i++)
         if (name && !strcmp(name, names[i])) {
-            g->ffn = (enum nn_ffn)i;
+            g->ffn = (enum nn_ffn_kind)i;
             return true;
         }
     return unsupported(g, "activation", name ? name : "unknown");

@@ -14,7 +14,7 @@ typedef struct nn_golden {
     char mode[64];
     /* A layer. */
     nn_moe_config config; /* without experts and hidden, which the tensors give */
-    enum nn_ffn ffn;
+    enum nn_ffn_kind ffn;
     bool training, compete, gradients; /* losses are evaluated; competition; the file has gradients */
     /* A schedule. */
     double rate, warmup;

@@ -228,14 +228,6 @@ nn_row_bind nn_row_old(nn_row_bind sum, bool accumulate)
     return sum;
 }
 
-nn_row_bind nn_old_values(vk_bind sum, uint64_t stride, bool accumulate)
-{
-    if (!accumulate)
-        sum.range = (vk_range){0};
-    sum.access = VK_READ;
-    return (nn_row_bind){sum, stride, true};
-}
-
 uint32_t nn_streaming_lanes(vk_device *device, int64_t units)
 {
     const int64_t long_row = 8;

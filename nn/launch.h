@@ -50,9 +50,6 @@ enum nn_width nn_row_width(vk_device *device, int64_t cols);
 /* For kernels without one. */
 enum nn_width nn_narrow_width(int64_t cols);
 
-/* The `old_slot` of a VALUES_SUM: what is to be added to, none where nothing is. */
-nn_row_bind nn_old_values(vk_bind sum, uint64_t stride, bool accumulate);
-
 /* Invocations for each of `rows` rows in a kernel that holds a row in registers: few units for each of them, and on a
  * CPU driver a subgroup for a row, whose neighbours' sums cost next to nothing. */
 uint32_t nn_holding_lanes(vk_device *device, int64_t rows, int64_t units);

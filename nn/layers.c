@@ -72,7 +72,7 @@ static bool init_part(nn_linear_layer *l, nn_params *set, const char *prefix, co
 }
 
 bool nn_mlp_init(nn_mlp *l, nn_params *set, const char *prefix, int64_t in, int64_t hidden, int64_t out,
-                 enum nn_ffn kind)
+                 enum nn_ffn_kind kind)
 {
     bool gated = kind == NN_FFN_SWIGLU;
     *l = (nn_mlp){.kind = kind};
@@ -88,7 +88,7 @@ nn_tensor *nn_mlp_forward(nn_tape *tape, const nn_mlp *l, nn_tensor *x)
 }
 
 bool nn_feed_forward_init(nn_feed_forward *l, nn_params *set, const char *prefix, int64_t in, int64_t hidden,
-                          int64_t out, enum nn_ffn kind, const nn_moe_config *moe)
+                          int64_t out, enum nn_ffn_kind kind, const nn_moe_config *moe)
 {
     *l = (nn_feed_forward){.mixture = moe && moe->experts > 0};
     if (!l->mixture)

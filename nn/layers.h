@@ -36,12 +36,12 @@ nn_tensor *nn_stream_sum(nn_tape *tape, nn_stream *s);
 
 /* Feed-forward block: w2 act(w1 x + b1) + b2, or w2 (silu(w1 x) * (w3 x)) for NN_FFN_SWIGLU (no biases). */
 typedef struct nn_mlp {
-    enum nn_ffn kind;
+    enum nn_ffn_kind kind;
     nn_linear_layer up, down, gate; /* gate: w3, of SwiGLU only */
 } nn_mlp;
 
 bool nn_mlp_init(nn_mlp *l, nn_params *set, const char *prefix, int64_t in, int64_t hidden, int64_t out,
-                 enum nn_ffn kind);
+                 enum nn_ffn_kind kind);
 nn_tensor *nn_mlp_forward(nn_tape *tape, const nn_mlp *l, nn_tensor *x);
 
 /* A feed-forward block that is dense or, with moe.experts > 0, a mixture of experts. */
@@ -53,7 +53,7 @@ typedef struct nn_feed_forward {
 
 /* The experts' kind and, where moe->hidden is 0, their hidden width are the dense block's. */
 bool nn_feed_forward_init(nn_feed_forward *l, nn_params *set, const char *prefix, int64_t in, int64_t hidden,
-                          int64_t out, enum nn_ffn kind, const nn_moe_config *moe);
+                          int64_t out, enum nn_ffn_kind kind, const nn_moe_config *moe);
 
 /* What one pass through a stack of layers shares: who sees whom, and where mixtures report. */
 typedef struct nn_pass_context {
@@ -78,7 +78,7 @@ typedef struct nn_block_config {
     float eps;
     float rope_theta; /* 0 = no rotary positions */
     bool rope_interleaved;
-    enum nn_ffn ffn;
+    enum nn_ffn_kind ffn;
 } nn_block_config;
 
 /* x += out(attention(qkv(norm1 x))); x += ffn(norm2 x). */

@@ -17,7 +17,7 @@ const char *const nn_affinity_names[] = {"softplus", "l2norm", "relu", "sigmoid"
 static const char *const memory_names[] = {"store", "recompute", NULL};
 const char *const nn_moe_loss_names[] = {"balance", "z", "router", "diversity"};
 
-int nn_ffn_activation(enum nn_ffn kind)
+int nn_ffn_activation(enum nn_ffn_kind kind)
 {
     static const int activation[] = {NN_GELU_ERF, NN_GELU_TANH, NN_QUICK_GELU, NN_RELU, NN_SILU};
     return activation[kind];
@@ -90,7 +90,7 @@ bool nn_moe_gate_init(nn_moe *l, nn_params *set, const char *prefix)
 }
 
 bool nn_moe_init(nn_moe *l, nn_params *set, const char *prefix, const nn_moe_config *config, int64_t in, int64_t out,
-                 enum nn_ffn kind)
+                 enum nn_ffn_kind kind)
 {
     *l = (nn_moe){.config = *config, .router = routers[config->router], .in = in, .out = out, .kind = kind};
     if (config->experts < 1 || config->experts > NN_MAX_EXPERTS)

@@ -8,10 +8,10 @@
 #include "nn/nn.h"
 
 /* Kinds of feed-forward block, dense or expert (1.1): w2 act(w1 x + b1) + b2, or gated w2 (silu(w1 x) * (w3 x)). */
-enum nn_ffn { NN_FFN_GELU, NN_FFN_GELU_TANH, NN_FFN_QUICK_GELU, NN_FFN_RELU, NN_FFN_SWIGLU };
+enum nn_ffn_kind { NN_FFN_GELU, NN_FFN_GELU_TANH, NN_FFN_QUICK_GELU, NN_FFN_RELU, NN_FFN_SWIGLU };
 extern const char *const nn_ffn_names[]; /* NULL-ended */
 /* enum nn_activation of a kind that is not gated. */
-int nn_ffn_activation(enum nn_ffn kind);
+int nn_ffn_activation(enum nn_ffn_kind kind);
 
 /* What a competing step keeps for its backward pass. */
 enum nn_competition_memory { NN_COMPETITION_STORE, NN_COMPETITION_RECOMPUTE };
@@ -43,7 +43,7 @@ typedef struct nn_moe {
     nn_moe_config config;
     const struct nn_router *router;
     int64_t in, out;
-    enum nn_ffn kind;
+    enum nn_ffn_kind kind;
     nn_tensor *gate;                    /* [E, in] */
     nn_tensor *w1, *b1, *w2, *b2, *w3;  /* [E, hidden, in], [E, hidden], [E, out, hidden], [E, out], [E, hidden, in] */
 } nn_moe;
@@ -61,7 +61,7 @@ typedef struct nn_moe_result {
 
 /* Declares `<prefix>.experts.w1`, b1, w2, b2 (or w1, w2, w3 where gated) and the router's parameters. */
 bool nn_moe_init(nn_moe *l, nn_params *set, const char *prefix, const nn_moe_config *config, int64_t in, int64_t out,
-                 enum nn_ffn kind);
+                 enum nn_ffn_kind kind);
 /* x [B, N, in] -> output [B, N, out]. Competition needs `training`; without it there are no losses (5). */
 bool nn_moe_forward(nn_tape *tape, const nn_moe *l, nn_tensor *x, bool training, bool compete, nn_moe_result *result);
 /* Weight of loss k in the layer's total (3.2). */

@@ -259,11 +259,13 @@ size_t nn_params_count(const nn_params *set);
 nn_param *nn_params_at(const nn_params *set, size_t i);
 nn_param *nn_params_find(const nn_params *set, const char *name);
 uint64_t nn_params_elements(const nn_params *set, bool trainable_only);
-/* Device memory of the allocated slabs; `which` as below. */
-uint64_t nn_params_bytes(const nn_params *set, int which);
-/* Host access (submits and waits): which = 0 value, 1 gradient, 2 first moment, 3 second moment. */
-bool nn_param_read(nn_params *set, const nn_param *p, int which, float *host);
-bool nn_param_write(nn_params *set, const nn_param *p, int which, const float *host);
+/* What there is of a parameter; of one that is not trained only the value. */
+enum nn_part { NN_VALUE, NN_GRADIENT, NN_FIRST_MOMENT, NN_SECOND_MOMENT, NN_PARTS };
+/* Device memory of all parameters' values, gradients or moments, as allocated. */
+uint64_t nn_params_bytes(const nn_params *set, enum nn_part part);
+/* Host access, as f32 (submits and waits). */
+bool nn_param_read(nn_params *set, const nn_param *p, enum nn_part part, float *host);
+bool nn_param_write(nn_params *set, const nn_param *p, enum nn_part part, const float *host);
 
 /* ---- optimizer -------------------------------------------------------------------------------------------------- */
 

@@ -98,7 +98,7 @@ bool nn_cross_entropy_slope(vk_device *device, const nn_logits_chunk *c, float s
         .width = nn_row_width(device, c->count),
         .reduce = true,
         .bind = {{c->logits, stride, true}, {c->labels, 4}, {c->log_sums, 4}, {dloss, 0}, {d, stride},
-                 nn_old_values(d, stride, accumulate)},
+                 nn_row_old((nn_row_bind){d, stride}, accumulate)},
         .spec = {accumulate},
         .push = &push,
         .push_bytes = sizeof push,

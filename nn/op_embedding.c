@@ -137,7 +137,7 @@ static bool backward_table(nn_exec *x, const nn_node *n)
             .cols = cols,
             .width = nn_row_width(nn_device(x), cols),
             .bind = {{nn_read_bind(n->in[INDEX]), 0}, {nn_dout_bind(n->out[0]), 0, true},
-                     {slice, 0}, nn_old_values(slice, 0, true)},
+                     {slice, 0}, nn_row_old((nn_row_bind){slice, 0}, true)},
             .push = push,
             .push_bytes = sizeof push,
             .flops = (double)(positions * cols),

@@ -65,7 +65,7 @@ static bool backward(nn_exec *x, const nn_node *n)
         .width = f.width,
         .turns = true,
         .bind = {{nn_read_bind(n->in[0]), f.stride, true}, {nn_dout_bind(n->out[0]), 0}, {dx, f.stride},
-                 nn_old_values(dx, f.stride, accumulate)},
+                 nn_row_old((nn_row_bind){dx, f.stride}, accumulate)},
         .spec = {kind_of(n) == NN_SUM_SQUARES, accumulate},
         .push = &scale,
         .push_bytes = sizeof scale,

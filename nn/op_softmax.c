@@ -54,7 +54,7 @@ static bool backward(nn_exec *x, const nn_node *n)
         .width = nn_row_width(nn_device(x), cols),
         .reduce = true,
         .bind = {{nn_read_bind(n->out[0]), stride, true}, {nn_dout_bind(n->out[0]), stride, true}, {dx, stride},
-                 nn_old_values(dx, stride, accumulate)},
+                 nn_row_old((nn_row_bind){dx, stride}, accumulate)},
         .spec = {accumulate},
         .flops = 4.0 * (double)nn_count(n->in[0]),
     });

@@ -115,22 +115,29 @@ static bool place(nn_params *set, nn_param *p)
 /* Decayed parameters first, so that a slab has one boundary between the two kinds. */
 static bool place_all(nn_params *set)
 {
-    for (int kind = 0; kind < 4; kind++)
-        for (size_t i = 0; i < set->count; i++) {
-            nn_param *p = set->param[i];
-            if (p->trainable == (kind < 2) && p->decay == !(kind & 1) && !place(set, p))
-                return false;
-        }
+    for (int trainable = 1; trainable >= 0; trainable--)
+        for (int decay = 1; decay >= 0; decay--)
+            for (size_t i = 0; i < set->count; i++) {
+                nn_param *p = set->param[i];
+                if (p->trainable == trainable && p->decay == decay && !place(set, p))
+                    return false;
+            }
     return true;
+}
+
+static vk_range *slab_part(nn_slab *s, enum nn_part part)
+{
+    vk_range *const parts[] = {&s->value, &s->grad, &s->m, &s->v};
+    return parts[part];
 }
 
 static bool allocate_slab(nn_params *set, nn_slab *s, bool training)
 {
-    vk_range *part[] = {&s->value, &s->grad, &s->m, &s->v};
     static const char *const what[] = {"parameters", "gradients", "AdamW's first moments", "AdamW's second moments"};
-    for (int i = 0; i < (training && s->trainable ? 4 : 1); i++) {
-        *part[i] = vk_alloc(set->device, s->elements * 4, VK_MEMORY_DEVICE, what[i]);
-        if (!part[i]->block || !vk_fill(set->device, *part[i], 0))
+    for (int part = NN_VALUE; part < (training && s->trainable ? NN_PARTS : NN_GRADIENT); part++) {
+        vk_range range = vk_alloc(set->device, s->elements * 4, VK_MEMORY_DEVICE, what[part]);
+        *slab_part(s, (enum nn_part)part) = range;
+        if (!range.block || !vk_fill(set->device, range, 0))
             return false;
     }
     return true;
@@ -166,7 +173,7 @@ static bool initialise(nn_params *set, nn_param *p, uint64_t seed)
             break;
         }
     }
-    bool ok = p->init == NN_INIT_ZERO || nn_param_write(set, p, 0, host);
+    bool ok = p->init == NN_INIT_ZERO || nn_param_write(set, p, NN_VALUE, host);
     free(host);
     return ok;
 }
@@ -256,34 +263,32 @@ uint64_t nn_params_elements(const nn_params *set, bool trainable_only)
     return n;
 }
 
-uint64_t nn_params_bytes(const nn_params *set, int which)
+uint64_t nn_params_bytes(const nn_params *set, enum nn_part part)
 {
     uint64_t bytes = 0;
     for (size_t i = 0; i < set->slabs; i++) {
-        const vk_range *part[] = {&set->slab[i].value, &set->slab[i].grad, &set->slab[i].m, &set->slab[i].v};
-        bytes += part[which]->size;
+        bytes += slab_part(&set->slab[i], part)->size;
     }
     return bytes;
 }
 
-static bool part_range(const nn_params *set, const nn_param *p, int which, vk_range *range)
+static bool part_range(const nn_params *set, const nn_param *p, enum nn_part part, vk_range *range)
 {
-    const nn_slab *s = &set->slab[p->slab];
-    const vk_range *part[] = {&s->value, &s->grad, &s->m, &s->v};
-    *range = part_of(*part[which], p);
+    nn_slab *s = &set->slab[p->slab];
+    *range = part_of(*slab_part(s, part), p);
     range->size = (uint64_t)nn_count(&p->tensor) * 4;
     return range->block || cs_fail("parameter '%s' is not being trained: it has no gradient and no moments", p->name);
 }
 
-bool nn_param_read(nn_params *set, const nn_param *p, int which, float *host)
+bool nn_param_read(nn_params *set, const nn_param *p, enum nn_part part, float *host)
 {
     vk_range r;
-    return part_range(set, p, which, &r) && vk_read(set->device, r, host, r.size);
+    return part_range(set, p, part, &r) && vk_read(set->device, r, host, r.size);
 }
 
-bool nn_param_write(nn_params *set, const nn_param *p, int which, const float *host)
+bool nn_param_write(nn_params *set, const nn_param *p, enum nn_part part, const float *host)
 {
     vk_range r;
     set->slab[p->slab].narrowed = false;
-    return part_range(set, p, which, &r) && vk_upload(set->device, r, host, r.size);
+    return part_range(set, p, part, &r) && vk_upload(set->device, r, host, r.size);
 }

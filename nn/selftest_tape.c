@@ -55,7 +55,8 @@ static bool slope_error(nn_tape *tape, nn_params *set, nn_param *p, const float 
 {
     size_t n = (size_t)nn_count(&p->tensor);
     float *value = cs_alloc(n, 4, "a test"), *grad = cs_alloc(n, 4, "a test"), *moved = cs_alloc(n, 4, "a test");
-    bool ok = value && grad && moved && nn_param_read(set, p, 0, value) && nn_param_read(set, p, 1, grad);
+    bool ok = value && grad && moved && nn_param_read(set, p, NN_VALUE, value) &&
+              nn_param_read(set, p, NN_GRADIENT, grad);
     double norm = 0, loss[2] = {0};
     for (size_t i = 0; ok && i < n; i++)
         norm += (double)grad[i] * grad[i];
@@ -64,10 +65,10 @@ static bool slope_error(nn_tape *tape, nn_params *set, nn_param *p, const float 
         for (size_t i = 0; i < n; i++)
             moved[i] = (float)(value[i] + (side ? -0.02 : 0.02) * grad[i] / norm);
         float l = 0;
-        ok = nn_param_write(set, p, 0, moved) && network_loss(tape, set, x, labels, false, &l);
+        ok = nn_param_write(set, p, NN_VALUE, moved) && network_loss(tape, set, x, labels, false, &l);
         loss[side] = l;
     }
-    ok = ok && nn_param_write(set, p, 0, value);
+    ok = ok && nn_param_write(set, p, NN_VALUE, value);
     *error = fabs((loss[0] - loss[1]) / 0.04 - norm) / norm;
     free(value);
     free(grad);

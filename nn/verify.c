@@ -160,7 +160,7 @@ static float *read_floats(const nn_safetensors *st, const nn_st_tensor *t)
 
 static bool write_param(const replay *p, nn_tensor *to, const float *data)
 {
-    return nn_param_write(p->params, to->param, 0, data);
+    return nn_param_write(p->params, to->param, NN_VALUE, data);
 }
 
 /* experts.<e>.<part> of all experts, stacked. */
@@ -306,7 +306,7 @@ static bool add_gradients(replay *p, const nn_tensor *x, const char *prefix)
             continue;
         float *host = cs_alloc((size_t)nn_count(t), sizeof *host, "results");
         snprintf(name, sizeof name, "%s.gate.weight", prefix);
-        ok = host && nn_param_read(p->params, t->param, 1, host) &&
+        ok = host && nn_param_read(p->params, t->param, NN_GRADIENT, host) &&
              (i < 0 ? copy_values(&p->values, name, host, (size_t)nn_count(t))
                     : add_expert_gradients(p, i, prefix, host));
         free(host);

@@ -113,7 +113,7 @@ static inline nn_tensor *backward_pass(subject *s, const uint8_t *compete)
     nn_root roots[64];
     nn_tensor *loss, *best;
     nn_tape_reset(s->tape);
-    const mm_forward how = {.training = true, .compete = compete, .loss_scale = 1.0f / (float)s->batch->labels};
+    const mm_forward how = {.training = true, .compete = compete, .label_weight = 1.0f / (float)s->batch->labels};
     check(mm_model_forward(m, s->tape, s->batch, &how, &loss, &best));
     check(nn_tape_run(s->tape, roots, mm_model_roots(m, loss, 1, roots)));
     return loss;
@@ -146,7 +146,7 @@ static inline float *all_parameters(nn_params *set, size_t *count)
     assert_non_null(values);
     for (size_t i = 0; i < nn_params_count(set); i++) {
         const nn_param *p = nn_params_at(set, i);
-        check(nn_param_read(set, p, 0, at));
+        check(nn_param_read(set, p, NN_VALUE, at));
         at += nn_count(&p->tensor);
     }
     return values;

@@ -60,7 +60,7 @@ static void test_parameters_survive(void **state)
     (void)state;
     nn_params *a = make_set(SHAPES, 1), *b = make_set(SHAPES, 2);
     const float odd[] = {-0.0f, 1e-42f, INFINITY, 3.4028235e38f, -1e-45f, 0.1f, 7, 8, 9};
-    check(nn_param_write(a, nn_params_find(a, "first.bias"), 0, odd));
+    check(nn_param_write(a, nn_params_find(a, "first.bias"), NN_VALUE, odd));
     check(nn_params_save(a, in_folder("p.safetensors")) && nn_params_load(b, in_folder("p.safetensors")));
     assert_same(a, b, 0, 0);
     nn_params_free(&a);

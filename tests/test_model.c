@@ -37,7 +37,7 @@ static double loss_of(subject *s)
     nn_tensor *loss, *best;
     float value;
     nn_tape_reset(s->tape);
-    const mm_forward how = {.training = true, .loss_scale = 1.0f / (float)s->batch->labels};
+    const mm_forward how = {.training = true, .label_weight = 1.0f / (float)s->batch->labels};
     check(mm_model_forward(s->loaded.model, s->tape, s->batch, &how, &loss, &best));
     check(nn_tape_run(s->tape, NULL, 0) && nn_read(s->tape, loss, &value));
     return value;
@@ -52,7 +52,7 @@ static void check_parameter(subject *s, const variant *v, const nn_param *p)
     float *x = malloc(n * sizeof *x), *moved = malloc(n * sizeof *x), *g = malloc(n * sizeof *x),
           *d = malloc(n * sizeof *x);
     assert_true(x && moved && g && d);
-    check(nn_param_read(set, p, 0, x) && nn_param_read(set, p, 1, g));
+    check(nn_param_read(set, p, NN_VALUE, x) && nn_param_read(set, p, NN_GRADIENT, g));
     fill_normal(d, n, 3);
     double along = 0, size = 0, slope = 0, sides[2];
     for (size_t i = 0; i < n; i++)
@@ -65,10 +65,10 @@ static void check_parameter(subject *s, const variant *v, const nn_param *p)
     for (int side = 0; side < 2; side++) {
         for (size_t i = 0; i < n; i++)
             moved[i] = x[i] + (side ? step : -step) * d[i];
-        check(nn_param_write(set, p, 0, moved));
+        check(nn_param_write(set, p, NN_VALUE, moved));
         sides[side] = loss_of(s);
     }
-    check(nn_param_write(set, p, 0, x));
+    check(nn_param_write(set, p, NN_VALUE, x));
     double measured = (sides[1] - sides[0]) / (2 * step);
     if (fabs(measured - along) > 2e-4 + 0.03 * sqrt(slope))
         fail_msg("%s, %s: the loss changes by %g, the gradient says %g", v->name, p->name, measured, along);
@@ -128,7 +128,7 @@ static float decode_labels(subject *s, const float *x, bool pick, float *gradien
     gradients += nn_count(in);
     for (size_t i = 0; i < nn_params_count(m->params); i++) {
         const nn_param *p = nn_params_at(m->params, i);
-        check(nn_param_read(m->params, p, 1, gradients));
+        check(nn_param_read(m->params, p, NN_GRADIENT, gradients));
         gradients += nn_count(&p->tensor);
     }
     return loss;
@@ -362,7 +362,7 @@ static void test_blind_model(void **state)
     drop_subject(&s);
     make_subject(&s, &blind, NULL, "all.json");
     nn_tensor *loss, *best;
-    assert_false(mm_model_forward(s.loaded.model, s.tape, s.batch, &(mm_forward){.loss_scale = 1}, &loss, &best));
+    assert_false(mm_model_forward(s.loaded.model, s.tape, s.batch, &(mm_forward){.label_weight = 1}, &loss, &best));
     assert_error("no vision tower");
     drop_subject(&s);
 }
@@ -451,7 +451,7 @@ static void test_cache_equals_full_pass(void **state)
             mm_batch b = continued(&prompt, ids, count);
             nn_tensor *loss, *likeliest;
             nn_tape_reset(s.tape);
-            check(mm_model_forward(l->model, s.tape, &b, &(mm_forward){.loss_scale = 1}, &loss, &likeliest));
+            check(mm_model_forward(l->model, s.tape, &b, &(mm_forward){.label_weight = 1}, &loss, &likeliest));
             check(nn_tape_run(s.tape, NULL, 0) && nn_read(s.tape, likeliest, best));
             for (int k = 0; k < TOKENS; k++)
                 if (best[k] != ids[k])

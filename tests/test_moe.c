@@ -31,7 +31,7 @@ typedef struct fixture {
     nn_tensor *x;
 } fixture;
 
-static fixture make(const nn_moe_config *config, enum nn_ffn kind)
+static fixture make(const nn_moe_config *config, enum nn_ffn_kind kind)
 {
     fixture f = {.params = nn_params_new(device), .tape = nn_tape_new(device)};
     check(f.params && f.tape);
@@ -73,7 +73,7 @@ static void run(fixture *f, int flags, bool aux)
 static float *gradient(const fixture *f, const nn_tensor *t)
 {
     float *host = calloc((size_t)nn_count(t), sizeof *host);
-    check(host && nn_param_read(f->params, t->param, 1, host));
+    check(host && nn_param_read(f->params, t->param, NN_GRADIENT, host));
     return host;
 }
 
@@ -164,7 +164,7 @@ static void sparse_and_dense_paths_agree(void **state)
     nn_moe_config c = config_of(3, 3);
     fixture f = make(&c, NN_FFN_GELU_TANH);
     float *zero = calloc((size_t)nn_count(f.layer.gate), sizeof *zero);
-    check(zero && nn_param_write(f.params, f.layer.gate->param, 0, zero)); /* equal weights 1/3 */
+    check(zero && nn_param_write(f.params, f.layer.gate->param, NN_VALUE, zero)); /* equal weights 1/3 */
     float routed[TOKENS * OUT], outputs[3 * TOKENS * OUT];
     run(&f, 0, true);
     check(nn_read(f.tape, f.result.output, routed));
@@ -209,7 +209,7 @@ static void silent_experts_give_no_nan(void **state)
     nn_moe_config c = config_of(4, 2);
     fixture f = make(&c, NN_FFN_GELU);
     float *zero = calloc((size_t)nn_count(f.layer.w2), sizeof *zero);
-    check(zero && nn_param_write(f.params, f.layer.w2->param, 0, zero));
+    check(zero && nn_param_write(f.params, f.layer.w2->param, NN_VALUE, zero));
     run(&f, COMPETE | WATCHED, true);
     float losses[NN_MOE_LOSSES] = {0};
     for (int k = 0; k < NN_MOE_LOSSES; k++)
@@ -260,7 +260,7 @@ static void a_device_that_binds_little_gives_the_same(void **state)
     (void)state;
     vk_caps *caps = (vk_caps *)vk_device_caps(device);
     uint64_t range = caps->max_storage_range;
-    const enum nn_ffn kinds[] = {NN_FFN_GELU, NN_FFN_SWIGLU};
+    const enum nn_ffn_kind kinds[] = {NN_FFN_GELU, NN_FFN_SWIGLU};
     for (int i = 0; i < 4; i++) {
         nn_moe_config c = config_of(4, 2);
         fixture f = make(&c, kinds[i / 2]);
@@ -284,7 +284,7 @@ static void activating_within_the_products_gives_the_same(void **state)
     (void)state;
     vk_caps *caps = (vk_caps *)vk_device_caps(device);
     enum vk_type type = caps->type;
-    const enum nn_ffn kinds[] = {NN_FFN_GELU, NN_FFN_SWIGLU};
+    const enum nn_ffn_kind kinds[] = {NN_FFN_GELU, NN_FFN_SWIGLU};
     for (int i = 0; i < 4; i++) {
         nn_moe_config c = config_of(4, 2);
         fixture f = make(&c, kinds[i / 2]);

@@ -5,7 +5,6 @@
 #include "nn/params_internal.h"
 #include "tests/nn_fixture.h"
 
-enum { VALUE, GRADIENT, MOMENT1, MOMENT2 };
 
 static nn_params *set;
 
@@ -30,13 +29,13 @@ static nn_tensor *add(const char *name, int64_t rows, int64_t cols, enum nn_init
     return t;
 }
 
-static float *read_part(const char *name, int which)
+static float *read_part(const char *name, enum nn_part part)
 {
     nn_param *p = nn_params_find(set, name);
     assert_non_null(p);
     float *host = malloc((size_t)nn_count(&p->tensor) * sizeof *host);
     assert_non_null(host);
-    check(nn_param_read(set, p, which, host));
+    check(nn_param_read(set, p, part, host));
     return host;
 }
 
@@ -95,9 +94,9 @@ static void test_layout(void **state)
         }
     }
     float host[63];
-    assert_false(nn_param_read(set, nn_params_find(set, "vision.w"), GRADIENT, host));
+    assert_false(nn_param_read(set, nn_params_find(set, "vision.w"), NN_GRADIENT, host));
     assert_error("'vision.w' is not being trained");
-    float *ones = read_part("norm.weight", VALUE);
+    float *ones = read_part("norm.weight", NN_VALUE);
     for (int i = 0; i < 65; i++)
         assert_true(ones[i] == 1);
     free(ones);
@@ -123,7 +122,7 @@ static void test_values_are_independent(void **state)
     add("x", 16, 16, NN_INIT_NORMAL, 0.5f, true);
     add("y", 16, 16, NN_INIT_NORMAL, 0.5f, true);
     check(nn_params_allocate(set, false, 9));
-    float *x = read_part("x", VALUE), *y = read_part("y", VALUE);
+    float *x = read_part("x", NN_VALUE), *y = read_part("y", NN_VALUE);
     assert_memory_not_equal(x, y, 1024);
     nn_params_free(&set);
     make(NULL);
@@ -133,14 +132,14 @@ static void test_values_are_independent(void **state)
     add("x", 16, 16, NN_INIT_NORMAL, 0.5f, true);
     nn_params_freeze(set, "y");
     check(nn_params_allocate(set, true, 9));
-    float *x2 = read_part("x", VALUE), *y2 = read_part("y", VALUE);
+    float *x2 = read_part("x", NN_VALUE), *y2 = read_part("y", NN_VALUE);
     assert_memory_equal(x, x2, 1024);
     assert_memory_equal(y, y2, 1024);
     nn_params_free(&set);
     make(NULL);
     add("x", 16, 16, NN_INIT_NORMAL, 0.5f, true);
     check(nn_params_allocate(set, true, 10));
-    float *other = read_part("x", VALUE);
+    float *other = read_part("x", NN_VALUE);
     assert_memory_not_equal(x, other, 1024);
     free(x);
     free(y);
@@ -156,7 +155,7 @@ static void test_distributions(void **state)
     add("normal", 128, 128, NN_INIT_NORMAL, 0.5f, true);
     add("uniform", 128, 128, NN_INIT_UNIFORM, 0.25f, true);
     check(nn_params_allocate(set, false, 9));
-    float *x = read_part("normal", VALUE), *u = read_part("uniform", VALUE);
+    float *x = read_part("normal", NN_VALUE), *u = read_part("uniform", NN_VALUE);
     double mean = 0, square = 0, low = 0, high = 0, uniform_square = 0;
     for (int i = 0; i < N; i++) {
         mean += x[i] / N;
@@ -252,9 +251,9 @@ static void run_optimizer(const nn_adamw *a)
         add(parts[k].name, parts[k].rows, parts[k].cols, NN_INIT_NORMAL, 1, parts[k].decay);
     nn_params_freeze(set, "frozen");
     check(nn_params_allocate(set, true, 4));
-    float *frozen = read_part("frozen", VALUE);
+    float *frozen = read_part("frozen", NN_VALUE);
     for (int k = 0; k < PARTS; k++) {
-        float *x = read_part(parts[k].name, VALUE);
+        float *x = read_part(parts[k].name, NN_VALUE);
         for (int i = 0; i < part_count(k); i++)
             r[k].x[i] = x[i];
         free(x);
@@ -265,7 +264,7 @@ static void run_optimizer(const nn_adamw *a)
         for (int k = 0; k < PARTS; k++) {
             float g[37 * 29];
             gradient_of(k, step, g);
-            check(nn_param_write(set, nn_params_find(set, parts[k].name), GRADIENT, g));
+            check(nn_param_write(set, nn_params_find(set, parts[k].name), NN_GRADIENT, g));
             step_reference(&r[k], k, a, step);
         }
         check(nn_params_step(set, a, step, norm));
@@ -276,7 +275,7 @@ static void run_optimizer(const nn_adamw *a)
     vk_free(device, &norm);
     for (int k = 0; k < PARTS; k++)
         compare_part(k, &r[k]);
-    float *still = read_part("frozen", VALUE);
+    float *still = read_part("frozen", NN_VALUE);
     assert_memory_equal(still, frozen, 64);
     free(still);
     free(frozen);
@@ -339,7 +338,7 @@ static void scaled_step(uint64_t draw, float scale, uint64_t step, float figures
     fill_normal(g, W_COUNT, draw);
     for (int i = 0; i < W_COUNT; i++)
         g[i] *= scale;
-    check(nn_params_zero_grad(set) && nn_param_write(set, nn_params_find(set, "w"), GRADIENT, g));
+    check(nn_params_zero_grad(set) && nn_param_write(set, nn_params_find(set, "w"), NN_GRADIENT, g));
     check(nn_params_step(set, &scaled_adamw, step, norm) && vk_read(device, norm, figures, 8));
     vk_free(device, &norm);
 }
@@ -360,7 +359,7 @@ static void test_overflowing_step_is_skipped(void **state)
     scaled_step(7, INFINITY, 4, figures);
     assert_true(figures[1] == 1);
     for (int which = 0; which < 4; which++)
-        plain[which] = which == GRADIENT ? NULL : read_part("w", which);
+        plain[which] = which == NN_GRADIENT ? NULL : read_part("w", which);
     nn_params_free(&set);
 
     set = nn_params_new(device);
@@ -423,7 +422,7 @@ static void test_roots_are_scaled(void **state)
     nn_tape_set_loss_scale(tape, nn_params_loss_scale(set));
     nn_tensor *sum = nn_reduce(tape, w, NN_SUM), *squares = nn_reduce(tape, w, NN_SUM_SQUARES);
     check(nn_tape_run(tape, (nn_root[]){{sum, 2, NULL}, {squares, 0.5f, NULL}}, 2));
-    float *g = read_part("w", GRADIENT);
+    float *g = read_part("w", NN_GRADIENT);
     for (int i = 0; i < 64; i++)
         assert_true(g[i] == 32 * (2 + 0.5f * 2));
     free(g);
@@ -447,10 +446,10 @@ static void test_products_read_rounded_matrices(void **state)
     nn_tape *tape = nn_tape_new(device);
     nn_tape_set_precision(tape, NN_BF16);
     for (int round = 0; round < 2; round++) {
-        float *values = read_part("w", VALUE);
+        float *values = read_part("w", NN_VALUE);
         for (int i = 0; round && i < W_COUNT; i++)
             values[i] *= 1.7f;
-        check(nn_param_write(set, nn_params_find(set, "w"), VALUE, values) && nn_params_narrow(set, NN_BF16));
+        check(nn_param_write(set, nn_params_find(set, "w"), NN_VALUE, values) && nn_params_narrow(set, NN_BF16));
         nn_tape_reset(tape);
         nn_tensor *in = nn_input(tape, NN_F32, 2, (int64_t[]){8, 16}, x), *out = nn_linear(tape, in, w, NULL);
         assert_int_equal(out->dtype, NN_BF16);
@@ -476,7 +475,7 @@ static void test_gradients_accumulate(void **state)
         for (int i = 1; i <= 3; i++) {
             nn_tape_reset(tape);
             check(nn_tape_run(tape, &(nn_root){nn_reduce(tape, w, NN_SUM), 2, NULL}, 1));
-            float *g = read_part("w", GRADIENT);
+            float *g = read_part("w", NN_GRADIENT);
             for (int k = 0; k < 64; k++)
                 assert_true(g[k] == (float)(2 * i));
             free(g);

@@ -149,7 +149,8 @@ static json_t *device_json(const vk_caps *c, size_t index)
                      "memory_bytes", (json_int_t)c->memory_bytes, "max_storage_range", (json_int_t)c->max_storage_range,
                      "subgroup_size", (json_int_t)c->subgroup_size, "max_invocations", (json_int_t)c->max_invocations,
                      "max_shared_bytes", (json_int_t)c->max_shared_bytes, "max_push_bytes",
-                     (json_int_t)c->max_push_bytes, "cores", (json_int_t)c->cores, "features", list, "matrix_shapes", shapes);
+                     (json_int_t)c->max_push_bytes, "cores", (json_int_t)c->cores, "features", list,
+                     "matrix_shapes", shapes);
 }
 
 static bool print_json(const vk_caps *devices, size_t count, size_t chosen)

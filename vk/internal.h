@@ -103,8 +103,8 @@ bool vk_memory_init(vk_device *device);
 void vk_memory_close(vk_device *device);
 /* The cached texel view of a range, rounded up to whole texels. */
 VkBufferView vk_texel_view(vk_device *device, struct vk_block *block, uint64_t offset, uint64_t size);
-/* Before a command asks for views: where the block's table is nearly full (a growing key/value cache asks for new ranges
- * without end), waits until nothing in flight uses its views and empties it. */
+/* Before a command asks for views: where the block's table is nearly full (a growing key/value cache asks for new
+ * ranges without end), waits until nothing in flight uses its views and empties it. */
 bool vk_views_make_room(vk_device *device, struct vk_block *block);
 void vk_views_destroy(vk_device *device, struct vk_block *block);
 /* "1.5 GiB" into a static buffer of this thread (four are kept). */

@@ -61,8 +61,8 @@ typedef struct vk_caps {
 const vk_matrix_shape *vk_matrix_find(const vk_caps *caps, bool bfloat16);
 
 /* Usable devices (Vulkan >= 1.2, a compute queue, timeline semaphores), in the loader's order: the index that --device
- * takes. `*chosen`: the one "auto" takes: discrete > integrated > virtual > other > CPU, first of its kind. Release with
- * free(). Fails where there is no loader, no driver or no usable device, saying which. */
+ * takes. `*chosen`: the one "auto" takes: discrete > integrated > virtual > other > CPU, first of its kind. Release
+ * with free(). Fails where there is no loader, no driver or no usable device, saying which. */
 bool vk_list(vk_caps **devices, size_t *count, size_t *chosen);
 
 typedef struct vk_device vk_device;

@@ -23,8 +23,8 @@ uvec4 a_next[A_SHARE], b_next[B_SHARE];
 uint a_at[A_SHARE], b_at[B_SHARE]; // where the chunks of a slice at term 0 start
 uint b_rows[B_SHARE]; // TN with gathered rows of B: those of the slice that is fetched next
 
-// Lines of fewer than eight chunks are dealt out eight at a time, so that the eight chunks that neighbours store together
-// lie in different banks of shared memory, although the lines are a chunk longer there.
+// Lines of fewer than eight chunks are dealt out eight at a time, so that the eight chunks that neighbours store
+// together lie in different banks of shared memory, although the lines are a chunk longer there.
 uint spread_line(uint line, uint length)
 {
     if (length >= 8)

@@ -2,6 +2,7 @@
 #include "nn/gemm.h"
 
 #include "base/error.h"
+#include "nn/bias_sum.h"
 #include "nn/gemm_internal.h"
 
 const char *const nn_gemm_layout_names[] = {"NT", "NN", "TN"};
@@ -273,6 +274,43 @@ static bool run(vk_device *device, const nn_gemm *g)
     return fits(caps, g, v) ? run_windows(device, g, v) : run_halves(device, g);
 }
 
+/* ---- sums side by side ------------------------------------------------------------------------------------------- */
+
+/* A small result of long sums, as the gradient of a router's gate is, keeps few workgroups busy for long: on a GPU
+ * parts of the sums are made side by side. */
+static uint32_t parts_of(const vk_caps *caps, const nn_gemm *g)
+{
+    enum { SIDE = 32, ENOUGH = 256, FEWEST_TERMS = 128 }; /* of a tile; tiles that keep a GPU busy; of a part */
+    uint64_t tiles = (uint64_t)((g->m + SIDE - 1) / SIDE) * ((g->n + SIDE - 1) / SIDE);
+    uint32_t parts = 1;
+    bool plain = g->layout == NN_GEMM_TN && !g->groups && !g->rows.block && nn_gemm_entries(g) == 1 &&
+                 g->epilogue == NN_GEMM_NONE && !g->bias.block && g->c_type == NN_F32;
+    if (!plain || g->parts || caps->type == VK_TYPE_CPU || g->variant)
+        return plain && g->parts ? g->parts : 1;
+    while (tiles * parts < ENOUGH && g->k % (2 * parts) == 0 && g->k / (2 * parts) >= FEWEST_TERMS)
+        parts *= 2;
+    return parts;
+}
+
+static bool run_parts(vk_device *device, const nn_gemm *g, uint32_t parts)
+{
+    nn_gemm part = *g;
+    uint64_t elements = (uint64_t)g->m * g->n;
+    part.c = vk_alloc(device, parts * elements * 4, VK_MEMORY_DEVICE, "parts of a matrix product");
+    part.k = g->k / parts;
+    part.batch = parts;
+    part.a_stride = part.k * g->m;
+    part.b_stride = part.k * g->n;
+    part.c_stride = (uint32_t)elements;
+    part.accumulate = false;
+    part.other = part.extra = (vk_range){0};
+    const nn_bias_sum sum = {.rows = parts, .columns = (uint32_t)elements, .in = part.c, .in_type = NN_F32, .out = g->c,
+                             .accumulate = g->accumulate, .label = g->label};
+    bool ok = part.c.block && run(device, &part) && nn_bias_sum_run(device, &sum);
+    vk_free(device, &part.c);
+    return ok;
+}
+
 static nn_gemm_observer *observe;
 static void *observe_with;
 
@@ -286,5 +324,6 @@ bool nn_gemm_run(vk_device *device, const nn_gemm *g)
 {
     if (observe)
         observe(observe_with, g);
-    return run(device, g);
+    uint32_t parts = parts_of(vk_device_caps(device), g);
+    return parts > 1 ? check(g) && run_parts(device, g, parts) : run(device, g);
 }

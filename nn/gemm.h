@@ -58,16 +58,20 @@ typedef struct nn_gemm {
     vk_range offsets;
     uint32_t first_group; /* so many groups' offsets and groups' or entries' biases are skipped */
 
+    /* TN with nothing but a C of f32: so many parts of the terms, which k is a multiple of, are summed side by side and
+     * then added up. 0: as suits the device. */
+    uint32_t parts;
+
     const char *label;   /* row of the profile; NULL: the variant's name */
     const char *variant; /* one variant by its name, for tests and tuning; NULL: the device's best for these sizes */
     uint64_t max_range;  /* bytes bound at once, for tests; 0: what the device can */
 } nn_gemm;
 
-/* Records the product, in parts where matrices are larger than a device binds at once; grouped ones group by group, so
- * that the rows of A and C have to fit (nn/op_ffn.c cuts these). Fails where
- * a range is too short for the sizes, or a named variant does not suit. Results are the same bits each time on the same
- * device. Sums too long for one dispatch (tens of thousands of terms on a CPU driver, or a TN product over more rows
- * than a device binds) take no epilogue and an f32 C. */
+/* Records the product, in halves where matrices are larger than a device binds at once: batches by entries, grouped
+ * ones by groups, so that the rows of A and C have to fit (nn/op_ffn.c cuts these), plain ones by rows or, TN, by
+ * terms. Fails where a range is too short for the sizes, or a named variant does not suit. Results are the same bits
+ * each time on the same device. Sums too long for one dispatch (tens of thousands of terms on a CPU driver, or a TN
+ * product over more rows than a device binds) take no epilogue and an f32 C. */
 bool nn_gemm_run(vk_device *device, const nn_gemm *g);
 
 /* Called with every product that nn_gemm_run() gets, before it is cut up, until another is set; NULL: none. For tuning,

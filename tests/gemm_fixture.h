@@ -157,6 +157,12 @@ static inline trial make_trial(enum nn_gemm_layout layout, enum how how, uint32_
     return make_trial_of((nn_gemm){.layout = layout, .m = m, .n = n, .k = k, .accumulate = accumulate}, how, false);
 }
 
+static inline void drop_bias(trial *t)
+{
+    memset(t->bias, 0, t->bias_size * sizeof *t->bias);
+    t->bias_size = 0;
+}
+
 static inline void free_trial(trial *t)
 {
     free(t->a);
@@ -318,7 +324,8 @@ static inline void run_trial(trial *t, const char *variant)
     g.a = upload(t->a, t->a_size, g.a_type);
     g.b = upload(t->b, t->b_size, g.b_type);
     g.c = upload(t->c, t->c_size, g.c_type);
-    g.bias = upload(t->bias, t->bias_size, NN_F32);
+    if (t->bias_size)
+        g.bias = upload(t->bias, t->bias_size, NN_F32);
     g.other = upload(t->other, t->c_size, g.other_type);
     g.extra = upload(t->other, extra_size(t), g.extra_type);
     if (g.groups)

@@ -123,6 +123,24 @@ static void test_parts(void **state)
         }
 }
 
+/* Sums in parts that are made side by side, as GPUs do where results are small. */
+static void test_terms_side_by_side(void **state)
+{
+    (void)state;
+    for (int half = 0; half < 2; half++) {
+        nn_gemm g = {.layout = NN_GEMM_TN, .m = 4, .n = 30, .k = 96, .parts = 4, .accumulate = half,
+                     .a_type = half ? NN_BF16 : NN_F32, .b_type = half ? NN_BF16 : NN_F32};
+        trial t = make_trial_of(g, PLAIN, false);
+        drop_bias(&t);
+        uint64_t before = vk_counters_get(device).dispatches, used = used_memory();
+        make_reference(&t);
+        run_trial(&t, NULL);
+        assert_int_equal(vk_counters_get(device).dispatches, before + 2);
+        assert_int_equal(used_memory(), used);
+        free_trial(&t);
+    }
+}
+
 /* Weights, or their gradients, of several groups at once are more than a device binds. */
 static void test_group_parts(void **state)
 {
@@ -227,6 +245,7 @@ int main(void)
         cmocka_unit_test(test_many_tiles),
         cmocka_unit_test(test_many_terms),
         cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_terms_side_by_side),
         cmocka_unit_test(test_group_parts),
         cmocka_unit_test(test_workgroup_matrices),
         cmocka_unit_test(test_faults),

@@ -209,6 +209,22 @@ static void test_workgroup_matrices(void **state)
     assert_string_equal(nn_gemm_built_in(&caps, &exact)->kernel, "gemm_tiled");
 }
 
+/* The larger a device, the smaller the tiles of a product that would leave it idle. */
+static void test_tiles_by_cores(void **state)
+{
+    static const struct {
+        uint32_t cores;
+        const char *variant;
+    } rows[] = {{0, "gemm_tiled_64"}, {20, "gemm_tiled_128"}, {84, "gemm_tiled_64"}, {132, "gemm_tiled_32"}};
+    const nn_gemm g = {.m = 1024, .n = 512, .k = 512};
+    vk_caps caps = {.type = VK_TYPE_DISCRETE, .max_invocations = 1024, .max_shared_bytes = 48 << 10};
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        caps.cores = rows[i].cores;
+        assert_string_equal(nn_gemm_built_in(&caps, &g)->name, rows[i].variant);
+    }
+}
+
 static void test_faults(void **state)
 {
     (void)state;
@@ -248,6 +264,7 @@ int main(void)
         cmocka_unit_test(test_terms_side_by_side),
         cmocka_unit_test(test_group_parts),
         cmocka_unit_test(test_workgroup_matrices),
+        cmocka_unit_test(test_tiles_by_cores),
         cmocka_unit_test(test_faults),
     };
     return cmocka_run_group_tests(tests, open_device, report_and_close);

@@ -164,7 +164,7 @@ bool cs_make_folder(const char *path)
 }
 
 /* The folder, unless it is a link: what that names may be anybody's. */
-static DIR *open_unlinked(const char *path)
+static DIR *open_unless_link(const char *path)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
@@ -175,7 +175,7 @@ static DIR *open_unlinked(const char *path)
 
 bool cs_remove_folder(const char *path)
 {
-    DIR *d = open_unlinked(path);
+    DIR *d = open_unless_link(path);
     if (!d)
         return errno == ENOENT || cs_fail("%s: cannot open the folder: %s", path, strerror(errno));
     bool ok = true;

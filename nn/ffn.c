@@ -222,7 +222,7 @@ bool nn_ffn_backward(vk_device *device, const nn_ffn *f, vk_range dy, const nn_f
 {
     const nn_ffn_shape *s = &f->shape;
     nn_operand out = {dy, s->out_type}, hidden = {work->du, s->hidden_type};
-    /* Biases last: a barrier within a sum then ends no product early that another could run beside. */
+    /* A bias only after two products that run side by side: the barrier within its sum would part them. */
     if (!backward_down(device, f, dy, to->w2) || !backward_hidden(device, f, dy, work) ||
         !backward_bias(device, f, out, s->out, to->b2) || !backward_up(device, f, work->du, to->w1) ||
         !backward_x(device, f, work->du, f->w1, to->x) || !backward_bias(device, f, hidden, s->hidden, to->b1))

@@ -282,11 +282,13 @@ static uint32_t parts_of(const vk_caps *caps, const nn_gemm *g)
 {
     enum { SIDE = 32, ENOUGH = 256, FEWEST_TERMS = 128 }; /* of a tile; tiles that keep a GPU busy; of a part */
     uint64_t tiles = (uint64_t)((g->m + SIDE - 1) / SIDE) * ((g->n + SIDE - 1) / SIDE);
-    uint32_t parts = 1;
-    bool plain = g->layout == NN_GEMM_TN && !g->groups && !g->rows.block && nn_gemm_entries(g) == 1 &&
+    bool plain = tiles && g->layout == NN_GEMM_TN && !g->groups && !g->rows.block && nn_gemm_entries(g) == 1 &&
                  g->epilogue == NN_GEMM_NONE && !g->bias.block && g->c_type == NN_F32;
-    if (!plain || g->parts || caps->type == VK_TYPE_CPU || g->variant)
-        return plain && g->parts ? g->parts : 1;
+    if (plain && g->parts)
+        return g->parts;
+    uint32_t parts = 1;
+    if (!plain || g->variant || caps->type == VK_TYPE_CPU)
+        return parts;
     while (tiles * parts < ENOUGH && g->k % (2 * parts) == 0 && g->k / (2 * parts) >= FEWEST_TERMS)
         parts *= 2;
     return parts;

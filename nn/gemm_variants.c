@@ -27,7 +27,7 @@ enum { ADD_BIAS = 16, ACCUMULATE = 32, STORE_EXTRA = 64 }; /* beside the epilogu
     .specialize = nn_gemm_tiled_specialize
 
 /* Which variant a device gets: the first that suits and pays and is proven. The last runs everywhere. A row that suits
- * wherever the one before it does is for csmoe tune to choose. */
+ * only where one before it does is never reached so: it is for csmoe tune to choose. */
 static const nn_gemm_variant variants[] = {
     {"gemm_shuffle_tall", "gemm_shuffle_wide", .wide = true, .height = NN_GEMM_TALL, .turns = 10,
      .pays = nn_gemm_shuffle_tall_pays, SHUFFLE},

@@ -1,6 +1,6 @@
-// Shared by all kernels. Conventions: local_size_x_id = 0 with a local_size_x default (without one a
-// driver may take a workgroup of 1); descriptor set 0, binding i = bind[i] of the dispatch; sizes and scalars in one
-// push_constant block of at most 128 bytes. No loop of more than 65535 turns: lavapipe 22.3 stops there without a word.
+// Shared by all kernels. Conventions: local_size_x_id = 0 with a local_size_x default (without one a driver may take a
+// workgroup of 1); descriptor set 0, binding i = bind[i] of the dispatch; sizes and scalars in one push_constant block
+// of at most 128 bytes. No loop of more than 65535 turns: lavapipe 22.3 stops there without a word.
 #ifndef COMMON_GLSL
 #define COMMON_GLSL
 

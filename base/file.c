@@ -89,13 +89,8 @@ void cs_writer_abort(cs_writer *w)
 
 bool cs_sync_parent(const char *path)
 {
-    char *folder = cs_strdup(path);
-    if (!folder)
-        return false;
-    char *slash = strrchr(folder, '/');
-    if (slash)
-        slash[slash == folder] = 0;
-    bool ok = cs_sync_folder(slash ? folder : ".");
+    char *folder = cs_parent(path);
+    bool ok = folder && cs_sync_folder(folder);
     free(folder);
     return ok;
 }
@@ -345,4 +340,19 @@ char *cs_join(const char *folder, const char *name)
     if (path)
         snprintf(path, n, "%s%s%s", folder, folder[strlen(folder) - 1] == '/' ? "" : "/", name);
     return path;
+}
+
+char *cs_parent(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *folder = cs_strdup(slash ? path : ".");
+    if (folder && slash)
+        folder[slash == path ? 1 : slash - path] = 0;
+    return folder;
+}
+
+const char *cs_base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
 }

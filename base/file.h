@@ -61,5 +61,9 @@ bool cs_is_file(const char *path);
 
 /* "<folder>/<name>", or `name` alone where it is absolute or `folder` is NULL or empty; free() it. */
 char *cs_join(const char *folder, const char *name);
+/* The folder that the path stands in, "." where it names none; free() it. */
+char *cs_parent(const char *path);
+/* The path's last part, within it. */
+const char *cs_base_name(const char *path);
 
 #endif

@@ -424,21 +424,6 @@ static bool check_pictures(reader *r)
     return !r->stop;
 }
 
-static char *image_root(const char *path, const char *root)
-{
-    if (root)
-        return cs_strdup(root);
-    char *folder = cs_strdup(path);
-    if (!folder)
-        return NULL;
-    char *slash = strrchr(folder, '/');
-    if (slash)
-        slash[slash == folder] = 0;
-    else
-        *folder = 0;
-    return folder;
-}
-
 static bool read_all(reader *r)
 {
     mm_dataset *d = r->data;
@@ -459,7 +444,7 @@ mm_dataset *mm_dataset_open(const char *path, const mm_dataset_params *params)
         return NULL;
     reader r = {.params = params, .data = d, .places = json_object()};
     d->path = cs_strdup(path);
-    r.root = image_root(path, params->image_root);
+    r.root = params->image_root ? cs_strdup(params->image_root) : cs_parent(path);
     bool ok = d->path && r.root && (r.places || cs_fail("%s: out of memory", path)) && read_all(&r);
     json_decref(r.places);
     free(r.root);

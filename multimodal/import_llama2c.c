@@ -188,19 +188,10 @@ static char *find_bin(const char *folder, bool tokenizer)
            NULL;
 }
 
-static char *folder_of(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    char *folder = cs_strdup(slash ? path : ".");
-    if (folder && slash)
-        folder[slash == path ? 1 : slash - path] = 0;
-    return folder;
-}
-
 bool mm_import_llama2c(const char *source, const char *target, vk_device *device, mm_llama2c_shape *shape)
 {
     bool whole = cs_is_folder(source);
-    char *folder = whole ? cs_strdup(source) : folder_of(source);
+    char *folder = whole ? cs_strdup(source) : cs_parent(source);
     char *model = folder ? (whole ? find_bin(folder, false) : cs_strdup(source)) : NULL;
     char *tokenizer = model ? find_bin(folder, true) : NULL;
     weights w = {.path = model};

@@ -1,6 +1,9 @@
 /* The variants whose workgroups make tiles of C together: which tiles a device can run, how they are specialized. */
 #include "nn/gemm_internal.h"
 
+/* What the kernels of cooperative matrices have beyond the constants of all; gemm_coopmat2 has no SPEC_COLUMNS. */
+enum { SPEC_COLUMNS = NN_GEMM_SPECS, SPEC_ALIGNED, SPECS };
+
 /* ---- in common --------------------------------------------------------------------------------------------------- */
 
 /* Elements of a chunk of 16 bytes, in which operands are loaded. */
@@ -127,9 +130,9 @@ void nn_gemm_matrix_specialize(const vk_caps *caps, const nn_gemm_variant *v, co
     const uint32_t spec[] = {p.invocations, g->layout, v->height, v->width, v->depth, s->m, s->n, s->k, p.rows};
     for (uint32_t i = 0; i < sizeof spec / sizeof *spec; i++)
         d->spec[i] = spec[i];
-    d->spec[14] = p.columns;
-    d->spec[15] = both_aligned(g);
-    d->specs = 16;
+    d->spec[SPEC_COLUMNS] = p.columns;
+    d->spec[SPEC_ALIGNED] = both_aligned(g);
+    d->specs = SPECS;
 }
 
 /* ---- gemm_coopmat2 ----------------------------------------------------------------------------------------------- */
@@ -194,6 +197,6 @@ void nn_gemm_workgroup_specialize(const vk_caps *caps, const nn_gemm_variant *v,
                              whole_tiles(v, g) ? CLAMP_UNDEFINED : CLAMP_CONSTANT, band_rows(caps, v)};
     for (uint32_t i = 0; i < sizeof spec / sizeof *spec; i++)
         d->spec[i] = spec[i];
-    d->spec[15] = (a_line | b_line) % 8 == 0;
-    d->specs = 16;
+    d->spec[SPEC_ALIGNED] = (a_line | b_line) % 8 == 0;
+    d->specs = SPECS;
 }

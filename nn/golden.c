@@ -53,7 +53,7 @@ void nn_golden_cases_free(nn_golden_cases **cases)
 
 static const json_t *find_case(const nn_golden_cases *cases, const char *path)
 {
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const char *name = cs_base_name(path);
     size_t i;
     json_t *c;
     if (cases)

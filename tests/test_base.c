@@ -128,6 +128,22 @@ static void folders(void **state)
     free(deep);
 }
 
+static void paths(void **state)
+{
+    (void)state;
+    const struct {
+        const char *path, *parent, *base_name;
+    } rows[] = {
+        {"a/b/c", "a/b", "c"}, {"/a", "/", "a"}, {"a", ".", "a"}, {"a/", "a", ""}, {"../a", "..", "a"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char *parent = cs_parent(rows[i].path);
+        assert_string_equal(parent, rows[i].parent);
+        assert_string_equal(cs_base_name(rows[i].path), rows[i].base_name);
+        free(parent);
+    }
+}
+
 /* The three Philox4x32-10 vectors of Random123's kat_vectors whose counters cs_random can express have the fourth
  * counter word zero; the first (all zero) is one of them. The others here were computed from the same published
  * algorithm by an independent implementation, `reference` below, which is itself checked against all three vectors. */
@@ -327,6 +343,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(folders_appear_whole, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(a_link_to_a_folder_stays, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(trace_collects_while_it_is_on, make_folder, remove_folder),
+        cmocka_unit_test(paths),
         cmocka_unit_test(philox_vectors),
         cmocka_unit_test(random_is_uniform),
     };

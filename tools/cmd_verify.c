@@ -26,7 +26,7 @@ static void report(tally *t, const char *name, const nn_golden *g, const nn_veri
 /* A line for the file; a fault of the file counts as a failure and the rest goes on. */
 static void verify_file(tally *t, const char *path, const nn_golden_cases *cases)
 {
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    const char *name = cs_base_name(path);
     nn_golden golden;
     nn_verify_result result;
     nn_safetensors *st = nn_safetensors_open(path);
@@ -100,14 +100,9 @@ static bool verify_path(tally *t, const char *path)
 {
     if (cs_is_folder(path))
         return verify_folder(t, path);
-    char *folder = cs_strdup(path);
-    if (!folder)
-        return false;
-    char *slash = strrchr(folder, '/');
-    if (slash)
-        slash[slash == folder] = 0;
+    char *folder = cs_parent(path);
     nn_golden_cases *cases = NULL;
-    bool ok = nn_golden_cases_read(slash ? folder : ".", &cases);
+    bool ok = folder && nn_golden_cases_read(folder, &cases);
     if (ok)
         verify_file(t, path, cases);
     nn_golden_cases_free(&cases);

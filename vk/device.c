@@ -140,12 +140,6 @@ struct enabled_matrices {
     VkPhysicalDeviceMaintenance4Features maintenance;
 };
 
-static void link_feature(VkPhysicalDeviceVulkan12Features *v12, void *feature)
-{
-    ((VkBaseOutStructure *)feature)->pNext = v12->pNext;
-    v12->pNext = feature;
-}
-
 /* Links the features of the matrices that were probed behind v12 and returns how many extensions it has named. */
 static uint32_t enable_matrices(const vk_caps *caps, struct enabled_matrices *f, VkPhysicalDeviceVulkan12Features *v12,
                                 const char **extensions)
@@ -165,17 +159,17 @@ static uint32_t enable_matrices(const vk_caps *caps, struct enabled_matrices *f,
     if (caps->matrix_count) {
         /* Cooperative matrices are defined in terms of it; where it is on, GLSL's atomics need its device scope. */
         v12->vulkanMemoryModel = v12->vulkanMemoryModelDeviceScope = VK_TRUE;
-        link_feature(v12, &f->matrix);
+        vk_link(v12, &f->matrix);
         extensions[count++] = VK_KHR_COOPERATIVE_MATRIX_EXTENSION_NAME;
     }
     if (vk_matrix_find(caps, true)) {
-        link_feature(v12, &f->bfloat16);
+        vk_link(v12, &f->bfloat16);
         extensions[count++] = VK_KHR_SHADER_BFLOAT16_EXTENSION_NAME;
     }
     if (caps->matrix2_count) {
         v12->bufferDeviceAddress = VK_TRUE; /* which decode functions take their place in memory by */
-        link_feature(v12, &f->matrix2);
-        link_feature(v12, &f->maintenance);
+        vk_link(v12, &f->matrix2);
+        vk_link(v12, &f->maintenance);
         extensions[count++] = VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME;
     }
     return count;
@@ -198,14 +192,12 @@ static bool create_device(vk_device *device)
     VkPhysicalDeviceFeatures2 features = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_FEATURES_2, .pNext = &v11,
                                           .features = {.shaderInt64 = caps->int64}};
     if (caps->subgroup_control) {
-        subgroup.pNext = v12.pNext;
-        v12.pNext = &subgroup;
+        vk_link(&v12, &subgroup);
         if (caps->api_version < VK_API_VERSION_1_3)
             extensions[extension_count++] = VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME;
     }
     if (caps->device_fault) {
-        fault.pNext = v12.pNext;
-        v12.pNext = &fault;
+        vk_link(&v12, &fault);
         extensions[extension_count++] = VK_EXT_DEVICE_FAULT_EXTENSION_NAME;
     }
     if (caps->memory_budget)

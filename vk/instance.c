@@ -61,6 +61,13 @@ static bool validation_wanted(void)
     return value && *value && strcmp(value, "0");
 }
 
+static bool report_creation(VkResult result)
+{
+    if (result == VK_ERROR_INCOMPATIBLE_DRIVER)
+        return cs_fail("no Vulkan driver is installed (Debian: apt-get install mesa-vulkan-drivers)");
+    return !result || cs_fail("vkCreateInstance failed with %d", result);
+}
+
 static bool create_instance(struct vk_instance *instance)
 {
     struct vk_api *api = &instance->api;
@@ -70,7 +77,7 @@ static bool create_instance(struct vk_instance *instance)
         return cs_fail("the Vulkan loader speaks Vulkan %u.%u only: 1.2 is needed", VK_API_VERSION_MAJOR(version),
                        VK_API_VERSION_MINOR(version));
     const char *extensions[2];
-    VkDebugUtilsMessengerCreateInfoEXT messenger = {
+    const VkDebugUtilsMessengerCreateInfoEXT messenger = {
         .sType = VK_STRUCTURE_TYPE_DEBUG_UTILS_MESSENGER_CREATE_INFO_EXT,
         .messageSeverity =
             VK_DEBUG_UTILS_MESSAGE_SEVERITY_WARNING_BIT_EXT | VK_DEBUG_UTILS_MESSAGE_SEVERITY_ERROR_BIT_EXT,
@@ -110,12 +117,8 @@ static bool create_instance(struct vk_instance *instance)
         info.flags |= VK_INSTANCE_CREATE_ENUMERATE_PORTABILITY_BIT_KHR;
         extensions[info.enabledExtensionCount++] = VK_KHR_PORTABILITY_ENUMERATION_EXTENSION_NAME;
     }
-    VkResult result = api->CreateInstance(&info, NULL, &instance->handle);
-    if (result == VK_ERROR_INCOMPATIBLE_DRIVER)
-        return cs_fail("no Vulkan driver is installed (Debian: apt-get install mesa-vulkan-drivers)");
-    if (result)
-        return cs_fail("vkCreateInstance failed with %d", result);
-    if (!vk_api_load_instance(api, instance->handle))
+    if (!report_creation(api->CreateInstance(&info, NULL, &instance->handle)) ||
+        !vk_api_load_instance(api, instance->handle))
         return false;
     if (instance->validation && api->CreateDebugUtilsMessengerEXT)
         api->CreateDebugUtilsMessengerEXT(instance->handle, &messenger, NULL, &instance->messenger);

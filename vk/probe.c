@@ -111,11 +111,8 @@ static void chain_matrix_features(const struct vk_api *api, VkPhysicalDevice phy
         {VK_NV_COOPERATIVE_MATRIX_2_EXTENSION_NAME, &f->matrix2},
     };
     for (size_t i = 0; i < sizeof links / sizeof *links; i++)
-        if (vk_has_extension(api, physical, links[i].extension)) {
-            VkBaseOutStructure *link = links[i].feature;
-            link->pNext = features->pNext;
-            features->pNext = link;
-        }
+        if (vk_has_extension(api, physical, links[i].extension))
+            vk_link(features, links[i].feature);
 }
 
 /* Whether a kernel here makes use of such products: of f16 or bf16, summed in f32. */
@@ -199,14 +196,10 @@ static void probe_features(const struct vk_api *api, VkPhysicalDevice physical, 
     bool size_control = caps->api_version >= VK_API_VERSION_1_3 ||
                         vk_has_extension(api, physical, VK_EXT_SUBGROUP_SIZE_CONTROL_EXTENSION_NAME);
     bool device_fault = vk_has_extension(api, physical, VK_EXT_DEVICE_FAULT_EXTENSION_NAME);
-    if (size_control) {
-        subgroup.pNext = v12.pNext;
-        v12.pNext = &subgroup;
-    }
-    if (device_fault) {
-        fault.pNext = v12.pNext;
-        v12.pNext = &fault;
-    }
+    if (size_control)
+        vk_link(&v12, &subgroup);
+    if (device_fault)
+        vk_link(&v12, &fault);
     struct matrix_features matrix;
     chain_matrix_features(api, physical, &matrix, &features);
     api->GetPhysicalDeviceFeatures2(physical, &features);
@@ -234,9 +227,9 @@ static uint32_t count_cores(const struct vk_api *api, VkPhysicalDevice physical)
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_SHADER_CORE_PROPERTIES_2_AMD};
     VkPhysicalDeviceProperties2 properties = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2};
     if (vk_has_extension(api, physical, VK_NV_SHADER_SM_BUILTINS_EXTENSION_NAME))
-        properties.pNext = &nvidia;
+        vk_link(&properties, &nvidia);
     else if (vk_has_extension(api, physical, VK_AMD_SHADER_CORE_PROPERTIES_2_EXTENSION_NAME))
-        properties.pNext = &amd;
+        vk_link(&properties, &amd);
     else
         return 0;
     api->GetPhysicalDeviceProperties2(physical, &properties);
@@ -263,15 +256,11 @@ static void probe_properties(const struct vk_api *api, VkPhysicalDevice physical
                                               .pNext = &v12};
     VkPhysicalDeviceProperties2 properties = {.sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &v11};
     if (caps->subgroup_control)
-        v12.pNext = &control;
-    if (caps->api_version >= VK_API_VERSION_1_3) {
-        maintenance.pNext = v12.pNext;
-        v12.pNext = &maintenance;
-    }
-    if (caps->matrix2_count) {
-        matrix2.pNext = v12.pNext;
-        v12.pNext = &matrix2;
-    }
+        vk_link(&v12, &control);
+    if (caps->api_version >= VK_API_VERSION_1_3)
+        vk_link(&v12, &maintenance);
+    if (caps->matrix2_count)
+        vk_link(&v12, &matrix2);
     api->GetPhysicalDeviceProperties2(physical, &properties);
     caps->cores = count_cores(api, physical);
     memcpy(caps->pipeline_cache_uuid, properties.properties.pipelineCacheUUID, sizeof caps->pipeline_cache_uuid);

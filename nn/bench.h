@@ -12,7 +12,7 @@ typedef struct nn_bench {
     double enough;    /* nanoseconds of measured time after which no further run starts */
 } nn_bench;
 
-enum { NN_BENCH_MOST = 50, NN_BENCH_GROUPS = 64, NN_BENCH_VARIANTS = 16, NN_BENCH_PRODUCTS = 7 };
+enum { NN_BENCH_MOST = 50, NN_BENCH_GROUPS = 64, NN_BENCH_VARIANTS = 16, NN_BENCH_PRODUCTS = 10 };
 /* quick: to see that everything runs, or for a first impression. */
 nn_bench nn_bench_on(vk_device *device, bool quick);
 

@@ -68,14 +68,15 @@ static bool run_products_of(session *s, const uint32_t *size)
 {
     static const enum nn_dtype types[] = {NN_F32, NN_F16, NN_BF16};
     enum { GROUPS = 8 };
+    static const uint32_t groups[] = {0, GROUPS / 2, GROUPS};
     for (size_t type = 0; type < CS_COUNT(types); type++) {
         nn_bench_product products[NN_BENCH_PRODUCTS];
         nn_timing t[NN_BENCH_PRODUCTS];
         int count = 0;
-        for (uint32_t groups = 0; groups <= GROUPS; groups += GROUPS)
+        for (size_t g = 0; g < CS_COUNT(groups); g++)
             for (int layout = NN_GEMM_NT; layout <= NN_GEMM_TN; layout++)
                 products[count++] = (nn_bench_product){(enum nn_gemm_layout)layout, types[type], size[0], size[1],
-                                                       size[2], groups};
+                                                       size[2], groups[g]};
         /* What grouping costs a weight gradient: as many products of one group's rows each write as much. */
         if (size[2] >= GROUPS)
             products[count++] = (nn_bench_product){NN_GEMM_TN, types[type], size[0], size[1], size[2] / GROUPS,

@@ -101,32 +101,24 @@ GEMM_BUFFER(6, readonly, other)
 GEMM_LOAD(other, OTHER_TYPE)
 #endif
 
-vec4 activate(vec4 v)
+float apply_epilogue(float v, float other)
 {
-    return vec4(activation(ACTIVATION, v.x), activation(ACTIVATION, v.y), activation(ACTIVATION, v.z),
-                activation(ACTIVATION, v.w));
+    if (EPILOGUE == ACTIVATE || EPILOGUE == GATE) {
+        float a = activation(ACTIVATION, EPILOGUE == GATE ? other : v);
+        return EPILOGUE == GATE ? a * v : a;
+    }
+    if (EPILOGUE == SLOPE)
+        return v * activation_derivative(ACTIVATION, other);
+    return EPILOGUE == ADD ? v + other : v;
 }
 
-vec4 slope(vec4 v)
-{
-    return vec4(activation_derivative(ACTIVATION, v.x), activation_derivative(ACTIVATION, v.y),
-                activation_derivative(ACTIVATION, v.z), activation_derivative(ACTIVATION, v.w));
-}
-
+// The loops over what an epilogue is applied to are no [[unroll]] ones: glslc would unroll them with all epilogues and
+// activations, of which a driver, that knows the constants, then had to take all but one out again.
 vec4 apply_epilogue(vec4 v, vec4 other)
 {
-    switch (EPILOGUE) {
-    case ACTIVATE:
-        return activate(v);
-    case GATE:
-        return activate(other) * v;
-    case SLOPE:
-        return v * slope(other);
-    case ADD:
-        return v + other;
-    default:
-        return v;
-    }
+    for (uint c = 0; c < 4; ++c)
+        v[c] = apply_epilogue(v[c], other[c]);
+    return v;
 }
 
 const bool HAS_OTHER = EPILOGUE == GATE || EPILOGUE == SLOPE || EPILOGUE == ADD;
@@ -163,7 +155,9 @@ void complete_eight(uint entry, uint row, uint column, vec4 low, vec4 high)
     else if (STORE_EXTRA)
         store_eight_extra(at, mat2x4(low, high));
     mat2x4 other = HAS_OTHER ? load_eight_other(at) : mat2x4(0);
-    mat2x4 v = mat2x4(apply_epilogue(low, other[0]), apply_epilogue(high, other[1]));
+    mat2x4 v = mat2x4(low, high);
+    for (uint i = 0; i < 2; ++i)
+        v[i] = apply_epilogue(v[i], other[i]);
     if (ACCUMULATE)
         v += load_eight_c(at);
     store_eight_c(at, v);

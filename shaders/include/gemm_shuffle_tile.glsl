@@ -59,11 +59,14 @@ void TILE(add_term)(uint q, uint t)
 
 void TILE(add_terms)()
 {
-    [[unroll]] for (uint first = 0; first < (RM * COLS / 4 + RG - 1) / RG; ++first)
+    const uint FOURS = RM * COLS / 4, LEFT = FOURS % RG;
+    [[unroll]] for (uint first = 0; first < FOURS - LEFT; first += RG)
         [[unroll]] for (uint t = 0; t < TERMS; ++t)
             [[unroll]] for (uint q = 0; q < RG; ++q)
-                if (first * RG + q < RM * COLS / 4)
-                    TILE(add_term)(first * RG + q, t);
+                TILE(add_term)(first + q, t);
+    [[unroll]] for (uint t = 0; t < TERMS; ++t)
+        [[unroll]] for (uint q = 0; q < LEFT; ++q)
+            TILE(add_term)(FOURS - LEFT + q, t);
 }
 
 // Rows and columns beyond the edge come out as anything, terms beyond the end count as 0.
@@ -127,20 +130,17 @@ void TILE(store_rows)(Tile tile, uint column, uint rows, uint r, uint first)
         complete_eight(tile.entry, tile.row + row, column & ~7u, v[0], v[1]);
 }
 
-// Unrolled where there is little to do.
+// Unrolled where there is little to do; one call either way, as a driver reads all epilogues behind each.
 void TILE(store_eights)(Tile tile, uint column, uint rows)
 {
-    if (EPILOGUE == NONE) {
-        [[unroll]] for (uint r = 0; r < RM; r += 8 / COLS)
-            if (r < rows)
-                TILE(store_rows)(tile, column, rows, r, r * COLS);
-        return;
-    }
+    const bool UNROLLED = EPILOGUE == NONE;
     uint r = 0;
-    [[dont_unroll]] do {
-        TILE(store_rows)(tile, column, rows, r, 0);
-        TILE(drop)(2);
-    } while ((r += 8 / COLS) < rows);
+    [[unroll]] do {
+        if (!UNROLLED || r < rows)
+            TILE(store_rows)(tile, column, rows, r, UNROLLED ? r * COLS : 0);
+        if (!UNROLLED)
+            TILE(drop)(2);
+    } while ((r += 8 / COLS) < (UNROLLED ? RM : rows));
 }
 
 void TILE(store)(Tile tile, uint column)

@@ -47,14 +47,10 @@ void TILE(fetch_b_rows)(uint start, uint i, uint last)
 // One term for the q-th four of the sums.
 void TILE(add_term)(uint q, uint t)
 {
-#define A(i) a_value(4 / COLS * q + i, t)
-    if (COLS == 4)
-        sum[q] += A(0) * bv[t];
-    else if (COLS == 2)
-        sum[q] += vec2(A(0), A(1)).xxyy * bv[t].xyxy;
-    else
-        sum[q] += vec4(A(0), A(1), A(2), A(3)) * bv[t].x;
-#undef A
+    vec4 x;
+    [[unroll]] for (uint i = 0; i < 4 / COLS; ++i)
+        x[i] = a_value(4 / COLS * q + i, t);
+    sum[q] += COLS == 4 ? x.x * bv[t] : COLS == 2 ? x.xxyy * bv[t].xyxy : x * bv[t].x;
 }
 
 void TILE(add_terms)()

@@ -3,25 +3,13 @@
 #define TESTS_NN_FIXTURE_H
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include <cmocka.h>
-
-#include "base/error.h"
 #include "base/random.h"
 #include "nn/nn.h"
-
-#define check(condition) \
-    do { \
-        if (!(condition)) \
-            fail_msg("%s: %s", #condition, cs_error()); \
-    } while (0)
+#include "tests/check.h"
 
 static vk_device *device;
 

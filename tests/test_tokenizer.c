@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "multimodal/tokenizer.h"
+#include "tests/folder_fixture.h"
 
 /* A path below the shared data; ends the test as skipped, saying so, where the data is not there. */
 static char *shared(const char *name)
@@ -296,11 +297,9 @@ static void refuses_bad_training(void **state)
 static void refuses_what_is_no_model(void **state)
 {
     (void)state;
-    char folder[] = "/tmp/csmoe-test-XXXXXX";
-    assert_non_null(mkdtemp(folder));
     assert_null(mm_tokenizer_load(folder));
     assert_non_null(strstr(cs_error(), "folder"));
-    char *path = cs_join(folder, "x.model");
+    const char *path = in_folder("x.model");
     assert_null(mm_tokenizer_load(path));
     assert_non_null(strstr(cs_error(), path));
     const char *const contents[] = {"", "{\"model\": 1}", "\x0a\x07\x0a\x05<unk>", "\x89PNG\r\n\x1a\n", "\x00\x00\x00"};
@@ -314,8 +313,6 @@ static void refuses_what_is_no_model(void **state)
         assert_non_null(strstr(cs_error(), path));
         assert_non_null(strstr(cs_error(), "llama2.c tokenizer"));
     }
-    assert_true(cs_remove_folder(folder));
-    free(path);
 }
 
 static void refuses_truncated_models(void **state)
@@ -343,14 +340,10 @@ static void refuses_a_truncated_llama2c_file(void **state)
     size_t size;
     char *path = shared("data/stories260k/tok512.bin");
     char *data = cs_read_file(path, 1 << 20, &size);
-    char folder[] = "/tmp/csmoe-test-XXXXXX";
-    assert_non_null(mkdtemp(folder));
-    char *cut = cs_join(folder, "cut.bin");
+    const char *cut = in_folder("cut.bin");
     assert_true(cs_write_file(cut, data, size - 3));
     assert_null(mm_tokenizer_from_llama2c(cut));
     assert_non_null(strstr(cs_error(), "cut.bin: truncated"));
-    assert_true(cs_remove_folder(folder));
-    free(cut);
     free(data);
     free(path);
 }
@@ -368,9 +361,9 @@ int main(void)
         cmocka_unit_test(trains_every_type),
         cmocka_unit_test(byte_fallback_knows_all_text),
         cmocka_unit_test(refuses_bad_training),
-        cmocka_unit_test(refuses_what_is_no_model),
+        cmocka_unit_test_setup_teardown(refuses_what_is_no_model, make_folder, remove_folder),
         cmocka_unit_test(refuses_truncated_models),
-        cmocka_unit_test(refuses_a_truncated_llama2c_file),
+        cmocka_unit_test_setup_teardown(refuses_a_truncated_llama2c_file, make_folder, remove_folder),
     };
     return cmocka_run_group_tests_name("tokenizer", tests, NULL, NULL);
 }

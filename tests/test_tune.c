@@ -1,36 +1,23 @@
 /* Tuning: what is measured is kept, used and read again; files that cannot be trusted are ignored, and variants whose
  * results are wrong. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
+#include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <math.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include <cmocka.h>
-#include <jansson.h>
-
-#include "base/error.h"
 #include "base/file.h"
 #include "nn/gemm_check.h"
 #include "nn/gemm_internal.h"
 #include "nn/tune.h"
-
-#define check(condition)                                                                                               \
-    do {                                                                                                               \
-        if (!(condition))                                                                                              \
-            fail_msg("%s: %s", #condition, cs_error());                                                                \
-    } while (0)
+#include "tests/check.h"
+#include "tests/folder_fixture.h"
 
 static const nn_bench_product product = {.layout = NN_GEMM_NT, .m = 96, .n = 64, .k = 32};
 
-/* A device with a cache folder of its own, and a product on it. */
+/* A device with the test's folder for its cache, and a product on it. */
 typedef struct fixture {
-    char folder[64];
     char *path; /* of the tuning file */
     vk_device *device;
     nn_gemm g;
@@ -38,7 +25,7 @@ typedef struct fixture {
 
 static void open_device(fixture *f)
 {
-    f->device = vk_open(&(vk_params){.quiet = true, .cache_folder = f->folder, .profile = true});
+    f->device = vk_open(&(vk_params){.quiet = true, .cache_folder = folder, .profile = true});
     check(f->device);
     f->g = (nn_gemm){.layout = product.layout, .m = product.m, .n = product.n, .k = product.k};
     vk_range *ranges[] = {&f->g.a, &f->g.b, &f->g.c};
@@ -56,8 +43,7 @@ static int set_up(void **state)
 {
     fixture *f = calloc(1, sizeof *f);
     assert_non_null(f);
-    snprintf(f->folder, sizeof f->folder, "/tmp/csmoe-tune-XXXXXX");
-    assert_non_null(mkdtemp(f->folder));
+    assert_int_equal(make_folder(state), 0);
     open_device(f);
     *state = f;
     return 0;
@@ -67,7 +53,7 @@ static int tear_down(void **state)
 {
     fixture *f = *state;
     vk_close(&f->device);
-    check(cs_remove_folder(f->folder));
+    assert_int_equal(remove_folder(state), 0);
     free(f->path);
     free(f);
     assert_int_equal(vk_validation_messages(), 0);
@@ -318,20 +304,20 @@ static void test_refused(void **state)
 {
     static const char nothing[] = "#version 450\nlayout(local_size_x_id = 0, local_size_x = 8) in;\nvoid main() {}\n";
     fixture *f = *state;
-    char source[512], folder[96], path[128];
+    char source[512], path[96];
     nn_bench bench = {.device = f->device, .fewest = 2, .most = 3};
     nn_bench_contest contest;
-    snprintf(folder, sizeof folder, "%s/shaders", f->folder);
-    assert_int_equal(mkdir(folder, 0700), 0);
+    const char *shaders = in_folder("shaders");
+    check(cs_make_folder(shaders));
     for (int i = 0; i < 2; i++) {
         const char *name = i ? "include" : "gemm_tiled.comp";
         snprintf(source, sizeof source, "%s/shaders/%s", getenv("CSMOE_SOURCE"), name);
-        snprintf(path, sizeof path, "%s/%s", folder, name);
+        snprintf(path, sizeof path, "%s/%s", shaders, name);
         assert_int_equal(symlink(source, path), 0);
     }
-    snprintf(path, sizeof path, "%s/gemm_shuffle.comp", folder);
+    snprintf(path, sizeof path, "%s/gemm_shuffle.comp", shaders);
     check(cs_write_file(path, nothing, sizeof nothing - 1));
-    setenv("CSMOE_SHADER_DIR", folder, 1);
+    setenv("CSMOE_SHADER_DIR", shaders, 1);
     bool ok = nn_bench_variants(&bench, &product, &contest);
     unsetenv("CSMOE_SHADER_DIR");
     check(ok);

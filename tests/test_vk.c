@@ -1,23 +1,11 @@
 /* The Vulkan runtime on whatever device is chosen ($CSMOE_DEVICE). */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include <cmocka.h>
-
-#include "base/error.h"
 #include "base/file.h"
+#include "tests/check.h"
+#include "tests/folder_fixture.h"
 #include "vk/internal.h"
-
-#define check(condition) \
-    do { \
-        if (!(condition)) \
-            fail_msg("%s: %s", #condition, cs_error()); \
-    } while (0)
 
 struct axpy_push {
     uint32_t count;
@@ -430,14 +418,13 @@ static void use_cache(const char *folder)
 static void test_pipeline_cache(void **state)
 {
     (void)state;
-    char folder[] = "/tmp/csmoe-cache-XXXXXX", path[256];
-    assert_non_null(mkdtemp(folder));
     vk_device *device = open_plain();
-    int used = snprintf(path, sizeof path, "%s/pipelines-", folder);
-    for (int i = 0; i < 16; i++)
-        used +=
-            snprintf(path + used, sizeof path - (size_t)used, "%02x", vk_device_caps(device)->pipeline_cache_uuid[i]);
+    char name[64] = "pipelines-";
+    for (size_t i = 0, used = strlen(name); i < 16; i++)
+        used += (size_t)snprintf(name + used, sizeof name - used, "%02x",
+                                 vk_device_caps(device)->pipeline_cache_uuid[i]);
     vk_close(&device);
+    const char *path = in_folder(name), *not_a_folder = in_folder("file");
 
     use_cache(folder);
     size_t size, again;
@@ -457,10 +444,8 @@ static void test_pipeline_cache(void **state)
         free(now);
     }
     free(good);
-    check(cs_remove_folder(folder));
-    check(cs_write_file(folder, "x", 1)); /* a file where the folder should be: no cache, no failure */
-    use_cache(folder);
-    unlink(folder);
+    check(cs_write_file(not_a_folder, "x", 1)); /* where the folder should be: no cache, no failure */
+    use_cache(not_a_folder);
 }
 
 static void test_device_lost(void **state)
@@ -686,13 +671,9 @@ static void test_runtime_kernel(void **state)
         "layout(set = 0, binding = 1) buffer Y { float y[]; };\n"
         "void main() { y[gl_GlobalInvocationID.x] = VALUE; }\n";
     static const char value[] = "#define VALUE 42.0\n", broken[] = "#version 460\nvoid main() { nonsense; }\n";
-    char folder[] = "/tmp/csmoe-shaders-XXXXXX", path[256], include[256];
-    assert_non_null(mkdtemp(folder));
-    snprintf(path, sizeof path, "%s/axpy.comp", folder);
-    snprintf(include, sizeof include, "%s/include", folder);
-    check(cs_make_folder(include));
-    snprintf(include, sizeof include, "%s/include/value.glsl", folder);
-    check(cs_write_file(include, value, strlen(value)));
+    const char *path = in_folder("axpy.comp");
+    check(cs_make_folder(in_folder("include")));
+    check(cs_write_file(in_folder("include/value.glsl"), value, strlen(value)));
     setenv("CSMOE_SHADER_DIR", folder, 1);
     for (int turn = 0; turn < 2; turn++) {
         check(cs_write_file(path, turn ? broken : text, strlen(turn ? broken : text)));
@@ -712,7 +693,6 @@ static void test_runtime_kernel(void **state)
         vk_close(&device);
     }
     unsetenv("CSMOE_SHADER_DIR");
-    check(cs_remove_folder(folder));
 }
 
 static void test_spirv_val(void **state)
@@ -742,18 +722,30 @@ static void test_no_messages(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_list),           cmocka_unit_test(test_selectors),
-        cmocka_unit_test(test_alloc),          cmocka_unit_test(test_out_of_memory),
-        cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_chain),
-        cmocka_unit_test(test_independent),    cmocka_unit_test(test_texel),
-        cmocka_unit_test(test_tickets),        cmocka_unit_test(test_bad_dispatch),
-        cmocka_unit_test(test_splitting),      cmocka_unit_test(test_dry),
-        cmocka_unit_test(test_profile),        cmocka_unit_test(test_pipeline_cache),
-        cmocka_unit_test(test_device_lost),    cmocka_unit_test(test_many_views),
-        cmocka_unit_test(test_reuse),          cmocka_unit_test(test_reuse_with_timestamps),
-        cmocka_unit_test(test_reuse_around_transfers), cmocka_unit_test(test_reuse_after_release),
-        cmocka_unit_test(test_many_command_buffers), cmocka_unit_test(test_full_submit),
-        cmocka_unit_test(test_runtime_kernel), cmocka_unit_test(test_spirv_val),
+        cmocka_unit_test(test_list),
+        cmocka_unit_test(test_selectors),
+        cmocka_unit_test(test_alloc),
+        cmocka_unit_test(test_out_of_memory),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_chain),
+        cmocka_unit_test(test_independent),
+        cmocka_unit_test(test_texel),
+        cmocka_unit_test(test_tickets),
+        cmocka_unit_test(test_bad_dispatch),
+        cmocka_unit_test(test_splitting),
+        cmocka_unit_test(test_dry),
+        cmocka_unit_test(test_profile),
+        cmocka_unit_test_setup_teardown(test_pipeline_cache, make_folder, remove_folder),
+        cmocka_unit_test(test_device_lost),
+        cmocka_unit_test(test_many_views),
+        cmocka_unit_test(test_reuse),
+        cmocka_unit_test(test_reuse_with_timestamps),
+        cmocka_unit_test(test_reuse_around_transfers),
+        cmocka_unit_test(test_reuse_after_release),
+        cmocka_unit_test(test_many_command_buffers),
+        cmocka_unit_test(test_full_submit),
+        cmocka_unit_test_setup_teardown(test_runtime_kernel, make_folder, remove_folder),
+        cmocka_unit_test(test_spirv_val),
         cmocka_unit_test(test_no_messages),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,7 @@ static const char FORMAT[] = "csmoe bench 1";
 static const size_t MAX_FILE = 64 << 20;
 
 const char *const bench_part_names[] = {"peaks", "ops", "moe", "step", NULL};
+const char *const bench_device_keys[] = {"device", "driver", "driver_info", "vulkan", "csmoe", "commit", "date"};
 const char *const bench_text_keys[] = {"part", "operator", "case", "pass", "type"};
 const char *const bench_figure_keys[] = {
     "runs",   "ms",     "best_ms",      "deviation_ms",  "flop",
@@ -193,13 +194,12 @@ static const char *fault_of_result(const json_t *result)
 
 static bool check_device(const char *path, size_t number, const json_t *device)
 {
-    static const char *const texts[] = {"device", "driver", "driver_info", "vulkan", "csmoe", "commit", "date"};
     const char *format = bench_device_text(device, "format");
     if (!format || strcmp(format, FORMAT))
         return cs_fail("%s: not results of csmoe bench: entry %zu has no \"format\": \"%s\"", path, number, FORMAT);
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
-        if (!bench_device_text(device, texts[i]))
-            return cs_fail("%s: damaged: entry %zu has no text '%s'", path, number, texts[i]);
+    for (int i = 0; i < BENCH_DEVICE_TEXTS; i++)
+        if (!bench_device_text(device, bench_device_keys[i]))
+            return cs_fail("%s: damaged: entry %zu has no text '%s'", path, number, bench_device_keys[i]);
     const json_t *results = json_object_get(device, "results"), *result;
     if (!json_is_array(results) || !json_is_boolean(json_object_get(device, "cpu_driver")))
         return cs_fail("%s: damaged: entry %zu lacks 'results' or 'cpu_driver'", path, number);

@@ -38,7 +38,6 @@ static void put_text_cell(const char *text, FILE *out)
 
 static void put_devices(const json_t *doc, FILE *out)
 {
-    static const char *const keys[] = {"driver", "driver_info", "vulkan", "csmoe", "commit", "date"};
     size_t d;
     const json_t *device;
     fputs("<div class=\"wide\"><table><tr><th class=\"text\">device</th><th class=\"text\">driver</th>"
@@ -49,8 +48,8 @@ static void put_devices(const json_t *doc, FILE *out)
         fprintf(out, "<tr><td class=\"text\"><span class=\"swatch\" style=\"background:var(--d%zu)\"></span>", d % 6);
         bench_put_escaped(bench_device_text(device, "device"), out);
         fputs("</td>", out);
-        for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
-            put_text_cell(bench_device_text(device, keys[i]), out);
+        for (int i = 1; i < BENCH_DEVICE_TEXTS; i++)
+            put_text_cell(bench_device_text(device, bench_device_keys[i]), out);
         fputs("</tr>\n", out);
     }
     fputs("</table></div>\n", out);

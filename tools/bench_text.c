@@ -85,13 +85,10 @@ static void put_markdown(const char *text, FILE *out)
 
 static void put_markdown_device(const json_t *device, FILE *out)
 {
-    static const char *const keys[] = {"driver", "driver_info", "vulkan", "csmoe", "commit", "date"};
-    fputs("**", out);
-    put_markdown(bench_device_text(device, "device"), out);
-    fputs("**", out);
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        fprintf(out, "%s%s", i == 1 ? " " : i == 0 ? ": " : ", ", i == 2 ? "Vulkan " : i == 3 ? "csmoe " : "");
-        put_markdown(bench_device_text(device, keys[i]), out);
+    static const char *const before[BENCH_DEVICE_TEXTS] = {"**", "**: ", " ", ", Vulkan ", ", csmoe ", ", ", ", "};
+    for (int i = 0; i < BENCH_DEVICE_TEXTS; i++) {
+        fputs(before[i], out);
+        put_markdown(bench_device_text(device, bench_device_keys[i]), out);
     }
     fputc('\n', out);
     if (bench_is_cpu(device))
@@ -195,13 +192,10 @@ static void put_csv(const char *text, FILE *out)
     fputc('"', out);
 }
 
-static const char *const device_keys[] = {"device", "driver", "driver_info", "vulkan", "csmoe", "commit", "date"};
-enum { DEVICE_KEYS = sizeof device_keys / sizeof *device_keys };
-
 static void put_csv_row(const json_t *device, const bench_row *row, FILE *out)
 {
-    for (int i = 0; i < DEVICE_KEYS; i++) {
-        put_csv(bench_device_text(device, device_keys[i]), out);
+    for (int i = 0; i < BENCH_DEVICE_TEXTS; i++) {
+        put_csv(bench_device_text(device, bench_device_keys[i]), out);
         fputc(',', out);
     }
     fputs(bench_is_cpu(device) ? "true" : "false", out);
@@ -221,8 +215,8 @@ bool bench_write_csv(const json_t *doc, FILE *out)
 {
     size_t d, i;
     const json_t *device, *result;
-    for (int k = 0; k < DEVICE_KEYS; k++)
-        fprintf(out, "%s,", device_keys[k]);
+    for (int k = 0; k < BENCH_DEVICE_TEXTS; k++)
+        fprintf(out, "%s,", bench_device_keys[k]);
     fputs("cpu_driver", out);
     for (int k = 0; k < BENCH_TEXTS; k++)
         fprintf(out, ",%s", bench_text_keys[k]);

@@ -155,7 +155,7 @@ int cmd_chat(int argc, char **argv)
         {"seed", CS_OPT_INT, &seed, 0, 9e15, "N", "of the draws (default 1)"},
         {"raw", CS_OPT_FLAG, &c.raw, .doc = "continue the prompt as it is, without the conversation template"},
         {"ids", CS_OPT_FLAG, &c.ids, .doc = "with --raw, print the new tokens' ids"},
-        {"device", CS_OPT_STRING, &device, .arg = "N", .doc = "device: index, part of the name or UUID"},
+        CS_OPT_DEVICE(&device),
     };
     const cs_positional positionals[] = {{"RUN", CS_ONE, &folder, "run folder or checkpoint"}};
     const cs_syntax syntax = {

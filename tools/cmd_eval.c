@@ -43,7 +43,7 @@ int cmd_eval(int argc, char **argv)
          .doc = "replace pictures by their mean colour: what the questions alone give away"},
         {"skip-bad", CS_OPT_FLAG, &p.skip_bad, .doc = "skip and count unreadable samples"},
         {"json", CS_OPT_FLAG, &json, .doc = "print one JSON object"},
-        {"device", CS_OPT_STRING, &device, .arg = "N", .doc = "device: index, part of the name or UUID"},
+        CS_OPT_DEVICE(&device),
     };
     const cs_positional positionals[] = {{"RUN", CS_ONE, &run, "run folder or checkpoint"}};
     const cs_syntax syntax = {"eval",      "Measures loss and exact-match accuracy of a trained model.",

@@ -27,7 +27,7 @@ int cmd_selftest(int argc, char **argv)
     const char *device = NULL, *shard = NULL;
     nn_selftest_params params = {0};
     const cs_option options[] = {
-        {"device", CS_OPT_STRING, &device, .arg = "N", .doc = "device: index, part of the name or UUID"},
+        CS_OPT_DEVICE(&device),
         {"op", CS_OPT_STRING, &params.op, .arg = "NAME", .doc = "one operator only"},
         {"f32", CS_OPT_FLAG, &params.f32_only, .doc = "leave the 16-bit types out"},
         {"shard", CS_OPT_STRING, &shard, .arg = "I/N",

@@ -49,7 +49,7 @@ int cmd_train(int argc, char **argv)
         {"resume", CS_OPT_FLAG, &p.resume, .doc = "go on from the run's newest checkpoint"},
         {"skip-bad", CS_OPT_FLAG, &skip_bad,
          .doc = "skip and count unreadable samples; the same as --set data.skip_bad=true"},
-        {"device", CS_OPT_STRING, &p.device, .arg = "N", .doc = "device: index, part of the name or UUID"},
+        CS_OPT_DEVICE(&p.device),
         {"profile", CS_OPT_FLAG, &profile, .doc = "time every kernel and print a table at the end"},
         {"trace", CS_OPT_STRING, &p.trace, .arg = "FILE",
          .doc = "write what host and device do during one step, for ui.perfetto.dev"},

@@ -114,7 +114,7 @@ int cmd_tune(int argc, char **argv)
     cs_strings sets = {0};
     bool quick = false;
     const cs_option options[] = {
-        {"device", CS_OPT_STRING, &p.device, .arg = "N", .doc = "device: index, part of the name or UUID"},
+        CS_OPT_DEVICE(&p.device),
         {"set", CS_OPT_LIST, &sets, .arg = "KEY=VALUE",
          .doc = "override a key of the configuration, as in --set train.batch=32"},
         {"quick", CS_OPT_FLAG, &quick, .doc = "time everything fewer times"},

@@ -115,7 +115,7 @@ int cmd_verify(int argc, char **argv)
     const char *device = NULL;
     cs_strings paths = {0};
     const cs_option options[] = {
-        {"device", CS_OPT_STRING, &device, .arg = "N", .doc = "device: index, part of the name or UUID"},
+        CS_OPT_DEVICE(&device),
     };
     const cs_positional positionals[] = {
         {"DIR|FILE", CS_MANY, &paths, "golden files, or folders of them with their cases.json"},

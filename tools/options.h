@@ -31,6 +31,10 @@ typedef struct cs_option {
     const char *doc;
 } cs_option;
 
+/* --device N, the same wherever one device is worked on. */
+#define CS_OPT_DEVICE(target) \
+    {"device", CS_OPT_STRING, target, .arg = "N", .doc = "device: index, part of the name or UUID"}
+
 enum cs_positional_count { CS_ONE, CS_OPTIONAL, CS_MANY /* one or more, the last argument only */ };
 
 typedef struct cs_positional {

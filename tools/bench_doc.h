@@ -63,9 +63,10 @@ json_t *bench_device_new(const vk_caps *caps);
 bool bench_add(json_t *device, const bench_row *row);
 /* The result that a row of another device belongs to; NULL where there is none. */
 const json_t *bench_find(const json_t *device, const bench_row *row);
-/* Texts of the entry, the device's name first. */
+/* Keys of the entry's texts, the device's name first. */
 enum { BENCH_DEVICE_TEXTS = 7 };
 extern const char *const bench_device_keys[BENCH_DEVICE_TEXTS];
+/* One of them; NULL where it is missing. */
 const char *bench_device_text(const json_t *device, const char *key);
 bool bench_is_cpu(const json_t *device);
 /* Measured peaks of a device, 0 where it has none: GFLOP/s for operands of that type ("f32", "f16", "bf16"), GB/s. */

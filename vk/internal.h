@@ -61,6 +61,8 @@ bool vk_select(const struct vk_candidate *devices, size_t count, const char *sel
 /* Fills caps; false where Vulkan 1.2, timeline semaphores or a compute queue is missing. */
 bool vk_probe(const struct vk_api *api, VkPhysicalDevice physical, vk_caps *caps);
 bool vk_has_extension(const struct vk_api *api, VkPhysicalDevice physical, const char *name);
+/* A queue family with compute, preferably without graphics; UINT32_MAX if none. `*bits`: valid timestamp bits. */
+uint32_t vk_queue_family(const struct vk_api *api, VkPhysicalDevice physical, uint32_t *bits);
 
 /* Makes `link` the structure that follows `head` in its pNext chain. */
 static inline void vk_link(void *head, void *link)
@@ -69,8 +71,6 @@ static inline void vk_link(void *head, void *link)
     second->pNext = first->pNext;
     first->pNext = second;
 }
-/* A queue family with compute, preferably without graphics; UINT32_MAX if none. `*bits`: valid timestamp bits. */
-uint32_t vk_queue_family(const struct vk_api *api, VkPhysicalDevice physical, uint32_t *bits);
 
 /* ---- memory (memory.c, view.c) ----------------------------------------------------------------------------------- */
 

@@ -126,7 +126,8 @@ void TILE(store_rows)(Tile tile, uint column, uint rows, uint r, uint first)
         complete_eight(tile.entry, tile.row + row, column & ~7u, v[0], v[1]);
 }
 
-// Unrolled where there is little to do; one call either way, as a driver reads all epilogues behind each.
+// Unrolled where there is little to do, by a count of rows that is a constant. One call either way, as a driver reads
+// all epilogues behind each.
 void TILE(store_eights)(Tile tile, uint column, uint rows)
 {
     const bool UNROLLED = EPILOGUE == NONE;
